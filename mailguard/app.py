@@ -1,0 +1,1 @@
+"""Composition root: builds every object, starts, reloads, drains and stops the server."""

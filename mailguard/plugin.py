@@ -1,0 +1,1 @@
+"""The plugin author's whole world: everything a filter plugin may import."""
