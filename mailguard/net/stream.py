@@ -1,0 +1,118 @@
+"""One TCP connection, plain or TLS, on which every wait has a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+
+from mailguard.model.session import TlsInfo
+
+
+class StreamTimeoutError(TimeoutError):
+    """The deadline of the stream passed while it waited for its peer."""
+
+
+class Stream:
+    """A connected socket. Not for use by two threads at once, except ``close``.
+
+    The socket does not block; waiting happens in ``poll``, never inside OpenSSL, so that an idle TLS
+    connection holds no read buffer. ``timeout`` bounds one wait in seconds; a deadline set with
+    ``set_deadline`` bounds all waits together, whichever comes first.
+    """
+
+    def __init__(self, sock: socket.socket, *, timeout: float = 300.0) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # Before any handshake: tickets and a small greeting would else wait for a delayed ACK.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock: socket.socket | ssl.SSLSocket = sock
+        self.timeout = timeout
+        self._deadline = float("inf")
+        self.tls: TlsInfo | None = None
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """From now on every wait ends at the latest in ``seconds``; None removes the deadline."""
+        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def fileno(self) -> int:
+        """The descriptor, for a selector."""
+        return self.sock.fileno()
+
+    def pending(self) -> bool:
+        """Whether decrypted bytes are waiting that a selector cannot see."""
+        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
+
+    def read(self, limit: int = 65536) -> bytes:
+        """What has arrived, at least one octet, at most ``limit``; ``b""`` once the peer has closed.
+
+        Raises StreamTimeoutError, OSError.
+        """
+        wait = not self.pending()
+        while True:
+            if wait:
+                self._wait(select.POLLIN)
+            try:
+                return self.sock.recv(limit)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                wait = True
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+                wait = False
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends all of it. Raises StreamTimeoutError, OSError."""
+        view = memoryview(data).cast("B")
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT)
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+
+    def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool = True, server_hostname: str | None = None
+    ) -> TlsInfo:
+        """Shakes hands and encrypts from here on. Raises StreamTimeoutError, ssl.SSLError, OSError."""
+        tls = context.wrap_socket(
+            self.sock,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            do_handshake_on_connect=False,
+        )
+        self.sock = tls
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+        cipher = tls.cipher()
+        # mailguard.net.tls notes on the context's SNI callback which name the client asked for.
+        sni = getattr(tls, "requested_name", "") or server_hostname or ""
+        verified = not server_side and context.verify_mode == ssl.CERT_REQUIRED
+        self.tls = TlsInfo(tls.version() or "", cipher[0] if cipher else "", sni, verified)
+        return self.tls
+
+    def _wait(self, event: int) -> None:
+        until = min(self.timeout, self._deadline - time.monotonic())
+        if until <= 0:
+            raise StreamTimeoutError("deadline passed")
+        poll = select.poll()
+        poll.register(self.sock, event)
+        if not poll.poll(until * 1000):
+            raise StreamTimeoutError("the peer did not answer in time")
+
+    def close(self) -> None:
+        """Closes the connection; what was written before is still sent. Never raises."""
+        with contextlib.suppress(OSError, ValueError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.sock.close()

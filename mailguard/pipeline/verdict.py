@@ -1,0 +1,59 @@
+"""What the policy makes of the findings: an action, its reply, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mailguard.model.reply import Reply
+from mailguard.pipeline.finding import Findings
+
+
+class Action(Enum):
+    """What happens to a message. ``weight`` orders them: among several that apply, the heaviest wins."""
+
+    ACCEPT = "accept"
+    JUNK = "junk"  # delivered to the Junk mailbox
+    QUARANTINE = "quarantine"  # held, to be released or dropped by the postmaster
+    DISCARD = "discard"  # answered 250 and dropped: for what must not be answered
+    DEFER = "defer"  # 4xx
+    REJECT = "reject"  # 5xx
+
+    @property
+    def weight(self) -> int:
+        """0 for accept, growing with severity."""
+        return list(Action).index(self)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the client hears a 4xx or 5xx."""
+        return self in (Action.DEFER, Action.REJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why the action is what it is: ``source`` names the rule, check or score limit, ``where`` is
+    ``policy.toml:LINE``."""
+
+    source: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one stage, or of the whole message.
+
+    ``reply`` is what the client hears if the action refuses (else None); ``score`` the sum of points so far;
+    ``per_recipient`` holds actions that differ for single recipients, by address key.
+    """
+
+    action: Action
+    reply: Reply | None = None
+    score: float = 0.0
+    findings: Findings = field(default_factory=Findings)
+    decision: Decision = Decision("default")
+    per_recipient: dict[str, Action] = field(default_factory=dict)
+
+    def action_for(self, address_key: str) -> Action:
+        """The action for one recipient."""
+        return self.per_recipient.get(address_key, self.action)

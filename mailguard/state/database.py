@@ -1,0 +1,93 @@
+"""The state database: what the machine learns and must agree on across workers (SQLite in WAL mode, or PostgreSQL)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.pool import QueuePool
+
+metadata = sa.MetaData()
+"""Every table of the state database; each module under ``mailguard.state`` declares its own on it."""
+
+
+class StateSettings(BaseModel):
+    """``[state]`` of mailguard.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(default="", description="SQLAlchemy URL; empty: `state.db` (SQLite) in the data folder")
+    connections: int = Field(default=4, ge=1, le=64, description="database connections per worker")
+
+
+class Database:
+    """One pool of connections. Safe for threads; after a fork call ``after_fork`` in the child.
+
+    Write transactions of one process take turns on a lock, so SQLite's own writer lock is only ever waited
+    for by as many processes as there are workers.
+    """
+
+    def __init__(self, settings: StateSettings, data_dir: Path) -> None:
+        self.url = settings.url or f"sqlite:///{data_dir / 'state.db'}"
+        self.engine = sa.create_engine(
+            self.url, poolclass=QueuePool, pool_size=settings.connections, max_overflow=0, pool_timeout=30
+        )
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._writer = threading.Lock()
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading; what is written on it is rolled back."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[sa.Connection]:
+        """A write transaction, committed at the end, rolled back on an exception.
+
+        ``durable`` makes the commit survive a power cut; use it for what a 250 promises and nothing else.
+        Raises sqlalchemy.exc.OperationalError, for instance when the disk is full or the database locked.
+        """
+        with self._writer, self.engine.connect() as connection:
+            if self.is_sqlite:
+                level = "FULL" if durable else "NORMAL"
+                raw: Any = connection.connection.dbapi_connection
+                raw.execute(f"PRAGMA synchronous={level}")
+                connection = connection.execution_options(mailguard_write=True)
+            with connection.begin():
+                yield connection
+
+    def after_fork(self) -> None:
+        """Forgets the parent's connections without closing them."""
+        self.engine.dispose(close=False)
+        self._writer = threading.Lock()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(raw: Any, _record: Any) -> None:
+    raw.isolation_level = None  # we say BEGIN ourselves
+    for pragma in (
+        "journal_mode=WAL",
+        "busy_timeout=10000",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "cache_size=-1024",
+    ):
+        raw.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A write transaction takes the writer lock at once: a reader that turns writer may fail without a wait.
+    write = connection.get_execution_options().get("mailguard_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
