@@ -1,0 +1,228 @@
+"""DKIM signatures and ARC chains, verified by dkimpy's rules with fast hashing and keys underneath
+(RFC 6376, RFC 8301, RFC 8463, RFC 8617). With signaturekey, the only file that touches dkimpy."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dkim
+from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizationPolicyError
+from dkim.util import InvalidTagValueList
+
+from mailguard.model.message import Message
+from mailguard.net.resolver import DnsTemporaryError, Resolver
+from mailguard.pipeline.bodyhash import body_hash
+from mailguard.pipeline.signaturekey import SignatureRefusedError, decode_base64, load_key
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureResult:
+    """One DKIM signature: ``result`` is ``pass fail policy neutral temperror permerror`` (RFC 8601 §2.7.1),
+    ``reason`` why, the rest its tags; ``b`` the first eight characters of its value (RFC 6008)."""
+
+    result: str
+    reason: str = ""
+    domain: str = ""
+    selector: str = ""
+    identity: str = ""
+    algorithm: str = ""
+    b: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArcSet:
+    """One instance of an ARC chain: who sealed, and the results it recorded (an ARC-Authentication-Results body)."""
+
+    instance: int
+    domain: str
+    results: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArcResult:
+    """An ARC chain: ``result`` is ``none pass fail temperror``; ``sets`` newest first, empty unless it passed."""
+
+    result: str
+    reason: str = ""
+    sets: tuple[ArcSet, ...] = ()
+
+
+class _Verifying:
+    """Replaces the part of dkimpy's signers and verifiers that hashes, finds the key and checks with it."""
+
+    headers: list[list[bytes]]
+    body: bytes
+
+    def load(self, message: Message, resolver: Resolver, now: float, timeout: float) -> None:
+        self.headers = [[f.name.encode("ascii"), f.raw[f.raw.index(b":") + 1 :]] for f in message.fields]
+        self._octets = message.body
+        self._resolver = resolver
+        self._now = now
+        self._timeout = timeout
+        self._hashes: dict[tuple[bytes, int], tuple[bytes, bool]] = {}
+        self.temporary = ""
+
+    def verify_sig(self, sig: dict[bytes, bytes], include_headers: list[bytes], sig_header: Any, dnsfunc: Any) -> bool:
+        self._check_tags(sig)
+        policy = _policy(sig)
+        self._check_body(sig, policy)
+        if b"from" in include_headers:
+            include_headers = [*include_headers, b"from"]  # a From added later must break the signature
+        digest = self._header_hash(policy, include_headers, sig_header)
+        signature = decode_base64(sig[b"b"], "b=")
+        return self._key(sig)(signature, digest)
+
+    def _check_tags(self, sig: dict[bytes, bytes]) -> None:
+        if sig[b"a"] == b"rsa-sha1":
+            raise SignatureRefusedError("policy", "rsa-sha1 is no longer a signature (RFC 8301)")
+        if b"x" in sig and int(sig[b"x"]) < self._now:
+            raise SignatureRefusedError("fail", "the signature has expired")
+
+    def _check_body(self, sig: dict[bytes, bytes], policy: Any) -> None:
+        if b"bh" not in sig:
+            return
+        limit = int(sig[b"l"]) if sig.get(b"l") else -1
+        key = (policy.body_algorithm.name, limit)
+        if key not in self._hashes:
+            self._hashes[key] = body_hash(self._octets, relaxed=key[0] == b"relaxed", limit=limit)
+        digest, cut = self._hashes[key]
+        if digest != decode_base64(sig[b"bh"], "bh="):
+            raise SignatureRefusedError("fail", "the body was changed after signing")
+        if cut:
+            raise SignatureRefusedError("policy", "l= leaves a part of the body unsigned")
+
+    def _header_hash(self, policy: Any, include_headers: list[bytes], sig_header: Any) -> bytes:
+        chosen = dkim.select_headers(self.headers, include_headers)
+        name, value = sig_header
+        chosen = policy.canonicalize_headers(chosen)
+        ((name, value),) = policy.canonicalize_headers([(name, _without_b(value))])
+        hasher = hashlib.sha256()
+        for field in (*chosen, (name, value.rstrip())):
+            hasher.update(field[0] + b":" + field[1])
+        return hasher.digest()
+
+    def _key(self, sig: dict[bytes, bytes]) -> Callable[[bytes, bytes], bool]:
+        name = f"{_ascii(sig[b's'])}._domainkey.{_ascii(sig[b'd'])}"
+        try:
+            records = self._resolver.query(name, "TXT", timeout=self._timeout).records
+        except DnsTemporaryError as error:
+            self.temporary = str(error)
+            raise SignatureRefusedError("temperror", f"the key at {name} cannot be fetched now") from error
+        if not records:
+            raise SignatureRefusedError("permerror", f"there is no key at {name}")
+        refused: SignatureRefusedError | None = None
+        for record in records:
+            try:
+                return load_key(record, sig, name)
+            except SignatureRefusedError as error:
+                refused = error
+        assert refused is not None
+        raise refused
+
+
+class _Dkim(_Verifying, dkim.DKIM):  # type: ignore[misc]
+    pass
+
+
+class _Arc(_Verifying, dkim.ARC):  # type: ignore[misc]
+    def _check_tags(self, sig: dict[bytes, bytes]) -> None:
+        if not sig.get(b"a", b"").startswith((b"rsa-sha256", b"ed25519-sha256")):
+            raise SignatureRefusedError("fail", "unknown algorithm in an ARC set")
+
+
+def verify_dkim(
+    message: Message, resolver: Resolver, *, now: float, limit: int = 10, timeout: float = 5.0
+) -> list[SignatureResult]:
+    """Checks the topmost ``limit`` DKIM signatures of a message, top first. ``now`` is a Unix time, ``timeout``
+    the seconds one key may take to arrive."""
+    count = min(len(message.get_all("DKIM-Signature")), limit)
+    if not count:
+        return []
+    verifier = _Dkim()
+    verifier.load(message, resolver, now, timeout)
+    return [_verify_one(verifier, index) for index in range(count)]
+
+
+def _verify_one(verifier: _Dkim, index: int) -> SignatureResult:
+    verifier.signature_fields = {}
+    try:
+        sig, include, fields = verifier.verify_headerprep(index)
+        if b"from" not in include:
+            raise SignatureRefusedError("permerror", "From is not among the signed fields")
+        passed = verifier.verify_sig(sig, include, fields[index], None)
+        result, reason = ("pass", "") if passed else ("fail", "the signature does not fit the message")
+    except SignatureRefusedError as error:
+        result, reason = error.result, str(error)
+    except (dkim.DKIMException, InvalidTagValueList) as error:
+        expired = "x= value is past" in str(error)
+        result, reason = ("fail", "the signature has expired") if expired else ("permerror", _readable(error))
+    tags = verifier.signature_fields
+    return SignatureResult(
+        result,
+        reason,
+        domain=_ascii(tags.get(b"d", b"")).lower(),
+        selector=_ascii(tags.get(b"s", b"")),
+        identity=_ascii(tags.get(b"i", b"")),
+        algorithm=_ascii(tags.get(b"a", b"")),
+        b=re.sub(r"\s", "", _ascii(tags.get(b"b", b"")))[:8],
+    )
+
+
+def verify_arc(message: Message, resolver: Resolver, *, now: float, timeout: float = 5.0) -> ArcResult:
+    """Checks the ARC chain of a message (RFC 8617 §5.2)."""
+    if not any(f.name.lower().startswith("arc-") for f in message.fields):
+        return ArcResult("none")
+    verifier = _Arc()
+    verifier.load(message, resolver, now, timeout)
+    try:
+        problem = _chain_problem(verifier)
+        if problem:
+            return ArcResult("fail", problem)
+        result, sets, reason = verifier.verify(dnsfunc=None)
+    except (dkim.DKIMException, InvalidTagValueList, ValueError, IndexError) as error:
+        return ArcResult("fail", _readable(error))
+    if result == dkim.CV_Pass:
+        return ArcResult("pass", "", tuple(_arc_set(s) for s in sets))
+    if verifier.temporary:
+        return ArcResult("temperror", verifier.temporary)
+    if result == dkim.CV_None:
+        return ArcResult("none")
+    return ArcResult("fail", reason)
+
+
+def _chain_problem(verifier: _Arc) -> str:
+    newest, _ = verifier.sorted_arc_headers()
+    return f"instance {newest} is over the limit of 50" if newest > 50 else ""
+
+
+def _arc_set(output: dict[str, Any]) -> ArcSet:
+    results = output["aar-value"].decode("utf-8", "replace").strip()
+    return ArcSet(output["instance"], _ascii(output["as-domain"]).lower(), results)
+
+
+def _without_b(value: bytes) -> bytes:
+    parts = value.split(b";")
+    for n, part in enumerate(parts):
+        name, equals, _ = part.partition(b"=")
+        if equals and name.strip() == b"b":
+            parts[n] = name + equals
+    return b";".join(parts)
+
+
+def _policy(sig: dict[bytes, bytes]) -> Any:
+    try:
+        return CanonicalizationPolicy.from_c_value(sig.get(b"c", b"simple/simple"))
+    except InvalidCanonicalizationPolicyError:
+        raise SignatureRefusedError("permerror", "c= names no known canonicalization") from None
+
+
+def _ascii(value: bytes) -> str:
+    return value.decode("utf-8", "replace").strip()
+
+
+def _readable(error: Exception) -> str:
+    return re.sub(r"b'([^']*)'", r"\1", str(error)) or type(error).__name__
