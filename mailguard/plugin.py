@@ -1,1 +1,74 @@
-"""The plugin author's whole world: everything a filter plugin may import."""
+"""The plugin author's whole world: everything a filter plugin may import. Follows semantic versioning.
+
+A plugin is a module (or a class instance) whose functions are marked with ``@hookimpl`` and named as in
+``mailguard.pipeline.hookspecs``; ``plugins/README.md`` is the guide, ``plugins/skeleton`` the smallest example.
+"""
+
+from mailguard.model.address import Address, AddressError
+from mailguard.model.authresult import AuthResult
+from mailguard.model.envelope import Envelope, Recipient
+from mailguard.model.event import (
+    Accepted,
+    Bounced,
+    Deferred,
+    Delivered,
+    Event,
+    Flagged,
+    Held,
+    Moved,
+    PluginFault,
+    Refused,
+    SignedIn,
+)
+from mailguard.model.message import Field, Message
+from mailguard.model.reply import Reply
+from mailguard.model.session import Role, Session, TlsInfo
+from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, reverse_name
+from mailguard.pipeline.context import Context, Options, PluginInfo, Store
+from mailguard.pipeline.finding import Finding, Findings
+from mailguard.pipeline.hookspecs import hookimpl
+from mailguard.pipeline.verdict import Action, Decision, Verdict
+
+API_VERSION = "1.0"
+"""The version of this API; a change of the first number breaks plugins, of the second adds to it."""
+
+__all__ = [
+    "API_VERSION",
+    "Accepted",
+    "Action",
+    "Address",
+    "AddressError",
+    "Answer",
+    "AuthResult",
+    "Bounced",
+    "Context",
+    "Decision",
+    "Deferred",
+    "Delivered",
+    "DnsTemporaryError",
+    "Envelope",
+    "Event",
+    "Field",
+    "Finding",
+    "Findings",
+    "Flagged",
+    "Held",
+    "Message",
+    "Moved",
+    "Options",
+    "PluginFault",
+    "PluginInfo",
+    "Recipient",
+    "Refused",
+    "Reply",
+    "Resolver",
+    "Role",
+    "Session",
+    "SignedIn",
+    "Store",
+    "TlsInfo",
+    "Verdict",
+    "addresses",
+    "hookimpl",
+    "reverse_name",
+]

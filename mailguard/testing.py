@@ -1,1 +1,0 @@
-"""Public test kit for mailguard and for plugin authors."""
