@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mailguard.net.resolver import Answer, DnsTemporaryError
 
@@ -62,7 +62,7 @@ class FakeResolver:
             raise DnsTemporaryError(f"{name} {rdtype}: {value}")
         if value is None:
             return Answer((), exists=self._exists(name), ttl=60)
-        records: Sequence[str] = [value] if isinstance(value, str) else list(value)
+        records = [value] if isinstance(value, str) else list(cast("Sequence[str]", value))
         return Answer(tuple(records), ttl=300, authentic=self._authentic)
 
     def _exists(self, name: str) -> bool:
