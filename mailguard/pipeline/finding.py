@@ -52,5 +52,5 @@ class Findings(Mapping[str, Finding]):
         return finding.word if finding else "none"
 
     def with_finding(self, plugin: str, finding: Finding) -> Findings:
-        """These findings and one more; a plugin's later finding replaces its earlier one, points added up."""
+        """These findings and one more; a plugin's later finding replaces its earlier one."""
         return Findings({**self._found, plugin: finding})

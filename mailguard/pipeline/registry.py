@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ import pluggy
 
 from mailguard.pipeline import hookspecs
 from mailguard.pipeline.context import PluginInfo
+from mailguard.pipeline.facts import Stage
 
 CHECKS = ("check_client", "check_sender", "check_recipient", "check_message")
 """The hooks that find something, in the order of their stages."""
@@ -43,6 +43,11 @@ class Plugin:
     def name(self) -> str:
         """The name that findings, policy and records know it by."""
         return self.info.name
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages at which it checks, in their order; the message's where it checks nothing."""
+        return tuple(stage for stage, hook in zip(Stage, CHECKS, strict=True) if hook in self.hooks) or (Stage.MESSAGE,)
 
     def call(self, hook: str, **arguments: Any) -> Any:
         """Calls one hook; None if the plugin does not implement it. Lets the plugin's exceptions through."""
@@ -135,8 +140,3 @@ def _load_file(path: Path) -> object:
     sys.modules[name] = module  # dataclasses and pydantic look their module up there
     spec.loader.exec_module(module)
     return module
-
-
-def arguments(function: object) -> tuple[str, ...]:
-    """The argument names of a hook, for those who print them."""
-    return tuple(inspect.signature(function).parameters)  # type: ignore[arg-type]

@@ -44,7 +44,8 @@ class Verdict:
     """The outcome of one stage, or of the whole message.
 
     ``reply`` is what the client hears if the action refuses (else None); ``score`` the sum of points so far;
-    ``per_recipient`` holds actions that differ for single recipients, by address key.
+    ``would`` what would have happened if everything in observe mode were enforced; ``per_recipient`` holds actions
+    that differ for single recipients, by address key; ``reasons`` are what added to the score, heaviest first.
     """
 
     action: Action
@@ -52,7 +53,9 @@ class Verdict:
     score: float = 0.0
     findings: Findings = field(default_factory=Findings)
     decision: Decision = Decision("default")
+    would: Action = Action.ACCEPT
     per_recipient: dict[str, Action] = field(default_factory=dict)
+    reasons: tuple[tuple[float, str], ...] = ()
 
     def action_for(self, address_key: str) -> Action:
         """The action for one recipient."""

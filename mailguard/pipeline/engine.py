@@ -1,0 +1,185 @@
+"""The engine: takes a message through its stages, from connection to verdict. One for each worker and policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mailguard.model.event import Event, PluginFault
+from mailguard.model.session import Session
+from mailguard.net.resolver import Resolver
+from mailguard.pipeline.calls import Calls, Job, Result
+from mailguard.pipeline.context import Context, Store
+from mailguard.pipeline.facts import Facts, Stage
+from mailguard.pipeline.finding import Findings
+from mailguard.pipeline.inspection import Inspection, told
+from mailguard.pipeline.policy import Check, Policy
+from mailguard.pipeline.record import Recorder
+from mailguard.pipeline.registry import CHECKS, PluginError
+from mailguard.state.history import History
+
+
+class Engine:
+    """Runs the checks of a policy. ``start`` before use, in the worker, after the fork; ``stop`` at the end.
+
+    ``store_for`` gives a plugin its key-value store, ``recorder`` and ``history`` may be missing (dry runs).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        dns: Resolver,
+        store_for: Callable[[str], Store],
+        state_dir: Path,
+        hostname: str,
+        log: Any,
+        emit: Callable[[Event], None] = lambda _: None,
+        local_domains: frozenset[str] = frozenset(),
+        recorder: Recorder | None = None,
+        history: History | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.policy = policy
+        self.hostname = hostname
+        self.recorder = recorder
+        self.history = history
+        self.now = now
+        self.idle = not policy.checks and not policy.rules and not policy.general.allow and not policy.general.deny
+        self._emit = emit
+        self._log = log
+        self._calls = Calls(faults=policy.general.faults, off_for=policy.general.off_for, on_fault=self._fault)
+        self._contexts = {
+            check.name: Context(
+                options=check.options,
+                dns=dns,
+                state_dir=state_dir / check.name,
+                store=store_for(check.name),
+                log=log.bind(plugin=check.name),
+                now=now,
+                hostname=hostname,
+                deadline=check.model.deadline,
+                local_domains=local_domains,
+            )
+            for check in policy.checks
+        }
+        self._by_stage = [
+            [check for check in policy.checks if hook in check.plugin.hooks and check.model.mode != "off"]
+            for hook in CHECKS
+        ]
+        self._started: list[Check] = []
+
+    def start(self) -> None:
+        """Starts every plugin. Raises PluginError with the text of the first that cannot; stops the others."""
+        for check in self.policy.checks:
+            try:
+                self._contexts[check.name].state_dir.mkdir(parents=True, exist_ok=True)
+                check.plugin.call("start", ctx=self._contexts[check.name])
+            except Exception as error:
+                self.stop()
+                raise PluginError(f"{check.where}: plugin {check.name} does not start: {error}") from error
+            self._started.append(check)
+
+    def stop(self) -> None:
+        """Stops the plugins that were started. Their exceptions are logged."""
+        while self._started:
+            check = self._started.pop()
+            try:
+                check.plugin.call("stop", ctx=self._contexts[check.name])
+            except Exception as error:
+                self._log.warning("a plugin did not stop cleanly", plugin=check.name, error=str(error))
+        self._calls.close()
+
+    def connect(self, session: Session) -> Inspection:
+        """A client has connected: runs the checks of the first stage."""
+        return Inspection(self, session)
+
+    def observe(self, event: Event) -> None:
+        """Tells every plugin that wants to know, and the records, what happened. Never raises."""
+        if self.recorder is not None:
+            self.recorder.event(event)
+        for check in self._started:
+            if "observe" in check.plugin.hooks and not self._calls.is_off(check.name):
+                self._calls.together([self._job(check, "observe", {"event": event})])
+
+    def stamps(self, arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The header fields that plugins want on top, in the order of the policy."""
+        fields: list[tuple[str, str]] = []
+        for check in self._started:
+            if "stamp" not in check.plugin.hooks or self._calls.is_off(check.name):
+                continue
+            holder: list[Any] = []
+            job = self._job(check, "stamp", arguments, holder)
+            self._calls.together([job])
+            for wanted in holder:
+                with suppress(TypeError, ValueError):
+                    fields += [(str(name), str(value)) for name, value in wanted or ()]
+        return fields
+
+    def run(
+        self, stage: Stage, facts: Facts, findings: Findings, arguments: Mapping[str, Any], times: dict[str, float]
+    ) -> Findings:
+        """Runs the checks of a stage, in waves: each as soon as those whose findings it reads are through."""
+        waiting = [check for check in self._by_stage[stage] if facts["role"] in check.model.roles]
+        while waiting:
+            names = {check.name for check in waiting}
+            wave = [c for n, c in enumerate(waiting) if not (_needs(c, waiting[:n]) & names)] or waiting[:1]
+            activation: Any = None
+            jobs: list[Job] = []
+            for check in wave:
+                if check.skip_if is not None:
+                    activation = activation or self._activation(facts, findings)
+                    if self.policy.conditions.holds(check.skip_if, activation)[0]:
+                        continue
+                if not self._calls.is_off(check.name):
+                    jobs.append(self._job(check, CHECKS[stage], {**arguments, "findings": findings}))
+            for result in self._calls.together(jobs):
+                times[result.plugin] = times.get(result.plugin, 0.0) + result.ms
+                findings = self._take(result, findings)
+            done = {check.name for check in wave}
+            waiting = [check for check in waiting if check.name not in done]
+        return findings
+
+    def _activation(self, facts: Facts, findings: Findings) -> Any:
+        points = sum(finding.points for finding in findings.values())
+        return self.policy.conditions.activation({**facts, **told(findings), "score": points})
+
+    def _take(self, result: Result, findings: Findings) -> Findings:
+        return findings if result.finding is None else findings.with_finding(result.plugin, result.finding)
+
+    def _job(self, check: Check, hook: str, arguments: Mapping[str, Any], holder: list[Any] | None = None) -> Job:
+        caller = check.plugin.hooks[hook]
+        assert caller.spec is not None
+        wanted = {name: arguments[name] for name in caller.spec.argnames if name in arguments}
+        context = self._contexts[check.name]
+
+        def call() -> Any:
+            value = check.plugin.call(hook, ctx=context, **wanted)
+            if holder is not None:
+                holder.append(value)
+            return value
+
+        return Job(check.name, hook, call, check.model.deadline, check.plugin.info.words)
+
+    def _fault(self, plugin: str, error: BaseException, off: bool) -> None:
+        self._log.error(
+            "a plugin is switched off after too many faults" if off else "a plugin failed",
+            plugin=plugin,
+            error=f"{type(error).__name__}: {error}",
+            off_for=self.policy.general.off_for if off else None,
+            exc_info=error,
+        )
+        self._emit(PluginFault(self.now(), "", plugin, f"{type(error).__name__}: {error}", off))
+
+
+def _needs(check: Check, earlier: list[Check]) -> set[str]:
+    """The plugins whose findings a check reads; all earlier ones where it asks for the score."""
+    needs = set(check.plugin.info.after)
+    if check.skip_if is not None:
+        needs |= check.skip_if.plugins
+        if "score" in check.skip_if.names or (check.skip_if.names & {"found", "facts"} and not check.skip_if.plugins):
+            needs |= {c.name for c in earlier}
+    return needs - {check.name}

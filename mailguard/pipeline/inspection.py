@@ -1,0 +1,271 @@
+"""One connection and one message under inspection: findings gathered, verdicts made, records written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mailguard.model.address import Address
+from mailguard.model.authresult import AuthResult, drop_forged, render
+from mailguard.model.envelope import Envelope
+from mailguard.model.message import Message
+from mailguard.model.reply import Reply
+from mailguard.model.session import Session
+from mailguard.pipeline import facts as fact
+from mailguard.pipeline.decide import Outcome, decide, vouched
+from mailguard.pipeline.facts import Facts, Stage
+from mailguard.pipeline.finding import Findings
+from mailguard.pipeline.record import verdict_row
+from mailguard.pipeline.verdict import Action, Decision, Verdict
+from mailguard.state import history
+
+if TYPE_CHECKING:
+    from mailguard.pipeline.engine import Engine
+
+_ACCEPT = Verdict(Action.ACCEPT)
+_PLAIN = Outcome(Action.ACCEPT, Decision("default"))
+_STATUS = {"check spf": "7.23", "check dmarc": "7.26", "check dkim": "7.20", "check iprev": "7.25", "check arc": "7.29"}
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,76}\Z")
+
+
+class Inspection:
+    """One connection. ``verdict`` is that of the client stage."""
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self._engine = engine
+        self.findings = Findings()
+        self.times: dict[str, float] = {}
+        self.verdict = _ACCEPT
+        if not engine.idle:
+            self._inspect(session)
+
+    def mail(self, session: Session, envelope: Envelope) -> MailInspection:
+        """MAIL FROM was given; ``session`` is the connection as it is known by now."""
+        return MailInspection(self._engine, self, session, envelope)
+
+    def _inspect(self, session: Session) -> None:
+        facts = fact.of_session(session, self._engine.now())
+        self.findings = self._engine.run(Stage.CLIENT, facts, self.findings, {"session": session}, self.times)
+        facts |= told(self.findings)
+        outcome = decide(self._engine.policy, Stage.CLIENT, facts, points(self.findings))
+        self.verdict = make_verdict(outcome, self.findings, Stage.CLIENT, session.id)
+        if self.verdict.action.refuses:
+            record(self._engine, session.id, session, Stage.CLIENT, facts, outcome, self.verdict, self.times)
+
+
+class MailInspection:
+    """One mail transaction. ``verdict`` is that of the sender stage."""
+
+    def __init__(self, engine: Engine, connection: Inspection, session: Session, envelope: Envelope) -> None:
+        self._engine = engine
+        self._session = session
+        self._id = envelope.id
+        self._findings = connection.findings
+        self._times = dict(connection.times)
+        self._facts: Facts = {}
+        self._rcpts: list[Address] = []
+        self.verdict = _ACCEPT
+        if not engine.idle:
+            self._sender(envelope)
+
+    def recipient(self, envelope: Envelope, address: Address) -> Verdict:
+        """RCPT TO was given for an address that is ours or may be relayed to."""
+        if self._engine.idle:
+            self._rcpts.append(address)
+            return _ACCEPT
+        facts = self._facts | fact.of_recipients([address])
+        arguments = {"session": self._session, "envelope": envelope, "recipient": address}
+        findings, facts, outcome = self._stage(Stage.RECIPIENT, facts, arguments)
+        verdict = make_verdict(outcome, findings, Stage.RECIPIENT, envelope.id)
+        if verdict.action.refuses:
+            record(self._engine, envelope.id, self._session, Stage.RECIPIENT, facts, outcome, verdict, self._times)
+        else:
+            self._findings = findings
+            self._rcpts.append(address)
+        return verdict
+
+    def message(self, envelope: Envelope, message: Message) -> Verdict:
+        """The whole message is there: the final verdict, and its record."""
+        engine = self._engine
+        facts = self._facts or fact.of_session(self._session, engine.now()) | fact.of_envelope(envelope)
+        facts |= fact.of_recipients(r.address for r in envelope.recipients)
+        if engine.idle:
+            if engine.recorder is not None:
+                facts |= _glance(message)
+                record(engine, envelope.id, self._session, Stage.MESSAGE, facts, _PLAIN, _ACCEPT, {})
+            return _ACCEPT
+        facts |= fact.of_message(message, {name.lower() for name in engine.policy.conditions.headers})
+        arguments = {"session": self._session, "envelope": envelope, "message": message}
+        self._findings, facts, outcome = self._stage(Stage.MESSAGE, facts, arguments)
+        verdict = make_verdict(outcome, self._findings, Stage.MESSAGE, envelope.id)
+        record(engine, envelope.id, self._session, Stage.MESSAGE, facts, outcome, verdict, self._times)
+        self._remember(facts, verdict)
+        return verdict
+
+    def stamp(self, envelope: Envelope, message: Message, verdict: Verdict) -> Message:
+        """The message with Authentication-Results and X-Mailguard on top, forged ones taken away, and with the
+        fields that plugins want. Mail of our own users gets no X-Mailguard."""
+        engine = self._engine
+        results = [result for finding in verdict.findings.values() for result in finding.auth]
+        if self._session.user:
+            sender = envelope.reverse_path
+            results.append(AuthResult("auth", "pass", properties=(("smtp", "mailfrom", sender),) if sender else ()))
+        message = drop_forged(message, engine.hostname)
+        fields = [render(engine.hostname, results)]
+        if not self._session.user:
+            message = message.without(message.get_all("X-Mailguard"))
+            fields.append(summary_field(envelope.id, verdict))
+        if not engine.idle:
+            arguments = {"session": self._session, "envelope": envelope, "message": message, "verdict": verdict}
+            fields += [made for name, value in engine.stamps(arguments) if (made := header_field(name, value))]
+        return message.prepend(*fields)
+
+    def abort(self) -> None:
+        """The transaction ended without a message (RSET, QUIT, lost connection)."""
+        self._rcpts.clear()
+
+    def outcome(self, where: Mapping[str, str]) -> None:
+        """Where the message went, by recipient: ``ann@example.org/INBOX``, ``queue``, ``quarantine``."""
+        if self._engine.recorder is not None:
+            for rcpt, place in where.items():
+                self._engine.recorder.note(self._id, "stored", rcpt, place)
+
+    def _sender(self, envelope: Envelope) -> None:
+        engine = self._engine
+        address = envelope.mail_from.key if envelope.mail_from else ""
+        known = engine.history is not None and not self._session.user and bool(engine.history.known(address))
+        facts = fact.of_session(self._session, engine.now()) | fact.of_envelope(envelope, known=known)
+        arguments = {"session": self._session, "envelope": envelope}
+        self._findings, self._facts, outcome = self._stage(Stage.SENDER, facts, arguments)
+        self.verdict = make_verdict(outcome, self._findings, Stage.SENDER, envelope.id)
+        if self.verdict.action.refuses:
+            record(engine, envelope.id, self._session, Stage.SENDER, self._facts, outcome, self.verdict, self._times)
+
+    def _stage(self, stage: Stage, facts: Facts, arguments: Mapping[str, Any]) -> tuple[Findings, Facts, Outcome]:
+        findings = self._engine.run(stage, facts, self._findings, arguments, self._times)
+        facts = facts | told(findings)
+        return findings, facts, decide(self._engine.policy, stage, facts, points(findings))
+
+    def _remember(self, facts: Facts, verdict: Verdict) -> None:
+        recorder, now = self._engine.recorder, facts["time"]
+        if recorder is None or self._engine.history is None:
+            return
+        if facts["user"]:
+            rcpts = facts["rcpt"]
+            recorder.later(lambda connection: history.note(connection, rcpts, now, wrote=True))
+        elif verdict.action is Action.ACCEPT and vouched(facts):
+            sender = facts["from"]
+            recorder.later(lambda connection: history.note(connection, [sender], now, wrote=False))
+
+
+def told(findings: Findings) -> Facts:
+    """The facts ``found`` and ``facts`` of some findings."""
+    return {
+        "found": {name: finding.word for name, finding in findings.items()},
+        "facts": {name: dict(finding.facts) for name, finding in findings.items() if finding.facts},
+    }
+
+
+def points(findings: Findings) -> dict[str, float]:
+    """The points of each finding."""
+    return {name: finding.points for name, finding in findings.items() if finding.points}
+
+
+def make_verdict(outcome: Outcome, findings: Findings, stage: Stage, id: str) -> Verdict:
+    """The verdict with its reply, where it refuses (RFC 7372 has codes for failed authentication)."""
+    action = outcome.action
+    reply = _reply(outcome, findings, stage, id) if action.refuses else None
+    weighed = [(a.points, f"{a.source.partition(' ')[2]} {a.word}".strip()) for a in outcome.applied if a.points]
+    return Verdict(
+        action=action,
+        reply=reply,
+        score=outcome.score,
+        findings=findings,
+        decision=outcome.decision,
+        would=outcome.would,
+        per_recipient=dict(outcome.per_recipient),
+        reasons=tuple(sorted(weighed, key=lambda pair: -abs(pair[0]))),
+    )
+
+
+def _reply(outcome: Outcome, findings: Findings, stage: Stage, id: str) -> Reply:
+    source = outcome.decision.source
+    kind, _, name = source.partition(" ")
+    text = outcome.reply
+    if not text and kind == "check" and name in findings:
+        text = findings[name].reason
+    if not text:
+        text = f"refused by our policy: {name}" if kind == "rule" else "refused by our policy"
+    text = f"{text[:300]} ({id})".encode("ascii", "replace").decode()
+    if outcome.action is Action.DEFER:
+        return Reply.of(421 if stage is Stage.CLIENT else 451, "4.7.1", text)
+    status = _STATUS.get(source, "7.1") if not outcome.reply else "7.1"
+    return Reply.of(554 if stage is Stage.CLIENT else 550, f"5.{status}", text)
+
+
+def record(
+    engine: Engine,
+    id: str,
+    session: Session,
+    stage: Stage,
+    facts: Facts,
+    outcome: Outcome,
+    verdict: Verdict,
+    times: Mapping[str, float],
+) -> None:
+    """Hands the verdict to the recorder."""
+    if engine.recorder is not None:
+        engine.recorder.verdict(
+            verdict_row(
+                id=id,
+                session_id=session.id,
+                stage=stage.word,
+                facts=facts,
+                outcome=outcome,
+                reply=str(verdict.reply or ""),
+                findings=verdict.findings,
+                times=times,
+            )
+        )
+
+
+def _glance(message: Message) -> Facts:
+    """The little that a record needs where nothing is checked."""
+    header = {name: message.get(name)[:300] for name in ("message-id",)}
+    subject = message.get_all("subject")
+    _, address = fact.author(message.get("from"))
+    return {
+        "header": header,
+        "subject": subject[0].decoded[:300] if subject else "",
+        "from": address.key if address else "",
+        "size": len(message.raw),
+    }
+
+
+def summary_field(id: str, verdict: Verdict) -> bytes:
+    """The X-Mailguard field: id, action, score, and the three heaviest reasons."""
+    reasons = ", ".join(f"{text[:60]} {value:+.1f}" for value, text in verdict.reasons[:3])
+    would = f" would={verdict.would.value};" if verdict.would is not verdict.action else ""
+    value = f"id={id}; action={verdict.action.value};{would} score={verdict.score:.1f}; by={verdict.decision.source}"
+    value += f";\r\n\treasons={_one_line(reasons)}" if reasons else ""
+    return f"X-Mailguard: {value}\r\n".encode("ascii", "replace")
+
+
+def header_field(name: str, value: str) -> bytes:
+    """A field of a plugin as octets, non-ASCII replaced, folded at spaces; empty if the name is none."""
+    if not _FIELD_NAME.match(name):
+        return b""
+    lines, line = [], f"{name}:"
+    for word in _one_line(value).split(" "):
+        if len(line) + len(word) > 76 and line.strip():
+            lines.append(line)
+            line = "\t"
+            line += word
+        else:
+            line += f" {word}"
+    return "\r\n".join([*lines, line]).encode("ascii", "replace") + b"\r\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

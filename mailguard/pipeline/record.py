@@ -1,0 +1,212 @@
+"""Verdict records on their way to the state database: batched, bounded, never in a session's way."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from mailguard.model.event import Bounced, Deferred, Delivered, Event, Held, Moved
+from mailguard.pipeline.decide import Applied, Outcome
+from mailguard.pipeline.facts import Facts
+from mailguard.pipeline.finding import Finding
+from mailguard.state import history, kv, record
+from mailguard.state.database import Database
+from mailguard.state.record import Row
+
+Later = Callable[[sa.Connection], None]
+
+
+class Recorder:
+    """Buffers rows and writes them from a thread of its own every ``interval`` seconds, and at ``stop``.
+
+    At most ``capacity`` rows wait; when the database stays away longer, the oldest are given up and counted in
+    ``lost``. The thread starts with the first row, so an instance may be built before the fork.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        interval: float = 0.2,
+        capacity: int = 20_000,
+        keep_days: int = 30,
+        keep_records: int = 200_000,
+        now: Callable[[], float] = time.time,
+        log: Any = None,
+    ) -> None:
+        self._database = database
+        self._interval = interval
+        self._rows: deque[tuple[str, Any]] = deque(maxlen=capacity)
+        self._keep = (keep_days * 86_400.0, keep_records)
+        self._now = now
+        self._log = log
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._pruned_at = 0.0
+        self.lost = 0
+
+    def verdict(self, row: Row) -> None:
+        """One row of the table ``verdict``; its ``data`` may still be a mapping."""
+        self._put(("verdict", row))
+
+    def note(self, id: str, kind: str, who: str, text: str) -> None:
+        """Something happened to a message."""
+        row = {"id": id, "at": self._now(), "kind": kind, "who": who[:320], "text": text}
+        self._put(("event", row))
+
+    def later(self, job: Later) -> None:
+        """Runs ``job(connection)`` in the next batch's transaction."""
+        self._put(("job", job))
+
+    def event(self, event: Event) -> None:
+        """Keeps what belongs to a message's story, ignores the rest."""
+        if told := _story(event):
+            self._put(("event", {"id": event.id, "at": event.at, **told}))
+
+    def flush(self) -> None:
+        """Writes all that waits, now."""
+        with self._lock:
+            batch = [self._rows.popleft() for _ in range(len(self._rows))]
+            if not batch:
+                return
+            try:
+                with self._database.write() as connection:
+                    self._write(connection, batch)
+            except sa.exc.SQLAlchemyError as error:
+                if self._log is not None:
+                    self._log.error("verdict records wait: the state database cannot be written", error=str(error))
+                self.lost += max(0, len(batch) + len(self._rows) - (self._rows.maxlen or 0))
+                self._rows.extendleft(reversed(batch))
+
+    def stop(self) -> None:
+        """Writes all that waits and ends the thread."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(10)
+            self._thread = None
+        self.flush()
+
+    def prune(self) -> int:
+        """Removes records past their time, expired plugin values and forgotten correspondents."""
+        now = self._now()
+        with self._database.write() as connection:
+            kv.prune(connection, now)
+            history.prune(connection, now)
+            return record.prune(connection, now - self._keep[0], self._keep[1])
+
+    def _put(self, item: tuple[str, Any]) -> None:
+        if len(self._rows) == self._rows.maxlen:
+            self.lost += 1
+        self._rows.append(item)
+        if self._thread is None and not self._stopping:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="verdict-recorder", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        self._pruned_at = self._now()
+        while not self._stopping:
+            self._wake.wait(self._interval)
+            self.flush()
+            if self._now() - self._pruned_at > 3600:
+                self._pruned_at = self._now()
+                self.prune()
+
+    def _write(self, connection: sa.Connection, batch: Sequence[tuple[str, Any]]) -> None:
+        rows = [_encode(row) for kind, row in batch if kind == "verdict"]
+        record.insert(connection, rows, [row for kind, row in batch if kind == "event"])
+        for kind, job in batch:
+            if kind == "job":
+                job(connection)
+
+
+def verdict_row(
+    *,
+    id: str,
+    session_id: str,
+    stage: str,
+    facts: Facts,
+    outcome: Outcome,
+    reply: str,
+    findings: Mapping[str, Finding],
+    times: Mapping[str, float],
+) -> Row:
+    """The row for one decision; ``times`` are the milliseconds that each check took."""
+    header = facts.get("header", {})
+    return {
+        "id": id,
+        "at": facts.get("time", 0.0),
+        "stage": stage,
+        "session": session_id,
+        "peer_ip": facts.get("client.ip", ""),
+        "account": facts.get("user", ""),
+        "mail_from": facts.get("mail_from", ""),
+        "author": facts.get("from", ""),
+        "rcpt": " ".join(facts.get("rcpt", ())),
+        "subject": facts.get("subject", ""),
+        "message_id": header.get("message-id", "").strip(),
+        "size": facts.get("size", 0),
+        "action": outcome.action.value,
+        "score": outcome.score,
+        "decision": outcome.decision.source,
+        "place": outcome.decision.where,
+        "reply": reply,
+        "data": {
+            "facts": facts,
+            "findings": {name: _finding(f, times.get(name)) for name, f in findings.items()},
+            "times": {name: round(ms, 2) for name, ms in times.items() if name not in findings},
+            "applied": [_applied(a) for a in outcome.applied],
+            "would": outcome.would.value,
+            "notes": outcome.notes,
+            "per_recipient": {rcpt: action.value for rcpt, action in outcome.per_recipient.items()},
+        },
+    }
+
+
+def _finding(finding: Finding, ms: float | None) -> Row:
+    told = {"word": finding.word, "reason": finding.reason, "detail": finding.detail, "points": finding.points}
+    told["reasons"] = [list(pair) for pair in finding.reasons[:20]]
+    told["ms"] = None if ms is None else round(ms, 2)
+    return {key: value for key, value in told.items() if value not in ("", None, [])}
+
+
+def _applied(applied: Applied) -> list[Any]:
+    return [applied.source, applied.word, applied.effect.text, applied.points, applied.effect.where, applied.observed]
+
+
+def _encode(row: Row) -> Row:
+    if isinstance(row["data"], str):
+        return row
+    clean = {key: _clean(value) if isinstance(value, str) else value for key, value in row.items() if key != "data"}
+    return {**clean, "data": json.dumps(row["data"], separators=(",", ":"), default=str)}
+
+
+def _clean(text: str) -> str:
+    # The database takes neither lone surrogates nor NUL.
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _story(event: Event) -> Row | None:
+    match event:
+        case Delivered():
+            return {"kind": "delivered", "who": event.recipient, "text": event.where}
+        case Deferred():
+            return {"kind": "deferred", "who": event.recipient, "text": str(event.reply)}
+        case Bounced():
+            return {"kind": "bounced", "who": event.recipient, "text": str(event.reply)}
+        case Held():
+            return {"kind": "held", "who": "", "text": event.reason}
+        case Moved():
+            return {"kind": "moved", "who": event.account, "text": f"{event.source} to {event.target}"}
+        case _:
+            return None

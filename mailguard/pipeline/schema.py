@@ -1,0 +1,176 @@
+"""The shape of ``policy.toml``, as pydantic models; what refers to plugins and facts is checked in ``policy``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from mailguard.pipeline import source
+from mailguard.pipeline.source import Problem, Source, did_you_mean
+from mailguard.pipeline.verdict import Action
+
+Mode = Literal["off", "observe", "enforce"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_SCORE = re.compile(r"score\s+([+-]?\d+(?:\.\d+)?)\Z")
+ACTIONS = (*(action.value for action in Action), "score N")
+
+
+def parse_action(text: str) -> tuple[Action | None, float]:
+    """An action as written: an Action, or None and the points of ``score N``. Raises ValueError."""
+    if match := _SCORE.match(text):
+        return None, float(match[1])
+    try:
+        return Action(text), 0.0
+    except ValueError:
+        raise ValueError(f'"{text}" is no action') from None
+
+
+def _action(text: str) -> str:
+    parse_action(text)
+    return text
+
+
+ActionText = Annotated[str, AfterValidator(_action)]
+
+
+class CheckModel(_Model):
+    """``[[check]]``: one plugin, and what its words do."""
+
+    plugin: str = Field(description="the plugin's name; `mailguard plugins list` shows them")
+    mode: Mode = Field(default="enforce", description="`off`, `observe` (record what it would do) or `enforce`")
+    on: dict[str, ActionText] = Field(
+        default={}, description="the action for each word the check may find; others have the plugin's own default"
+    )
+    skip_if: str = Field(default="", description="a condition; where it holds the check is not run")
+    roles: tuple[Literal["mx", "submission", "lmtp"], ...] = Field(
+        default=("mx",), description="for which mail it runs: `mx` (from outside), `submission` (our users'), `lmtp`"
+    )
+    options: dict[str, Any] = Field(default={}, description="the plugin's own options; see its README")
+    reply: str = Field(default="", description="text for the client where this check refuses; empty: the reason found")
+    deadline: float = Field(default=5.0, gt=0, le=120, description="seconds one call may take")
+
+
+class RuleModel(_Model):
+    """``[[rule]]``: a condition and an action; the first whose condition holds decides."""
+
+    name: str = Field(description="what `mailguard why` and the replies call it")
+    when: str = Field(description="a condition over the facts")
+    then: ActionText = Field(description="an action; `score N` adds points and goes on to the next rule")
+    mode: Mode = Field(default="enforce", description="`off`, `observe` or `enforce`")
+    reply: str = Field(default="", description="text for the client where it refuses")
+
+
+class ScoreModel(_Model):
+    """``[score]``: what the sum of points leads to, where no rule decided and no check did worse."""
+
+    junk: float | None = Field(default=6.0, description="from this score on the message goes to Junk")
+    quarantine: float | None = Field(default=None, description="from this score on it is held")
+    defer: float | None = Field(default=None, description="from this score on it is deferred (4xx)")
+    reject: float | None = Field(default=15.0, description="from this score on it is refused (5xx)")
+
+
+class CheckOverride(_Model):
+    """``checks.NAME`` of an ``[[override]]``."""
+
+    mode: Mode | None = Field(default=None, description="another mode")
+    on: dict[str, ActionText] = Field(default={}, description="other actions for single words")
+
+
+class OverrideModel(_Model):
+    """``[[override]]``: what is different for some recipients. A user's wins over a domain's, a domain's over
+    ``*``; among equals the later one."""
+
+    recipients: tuple[str, ...] = Field(description="addresses, domains, or `*`", min_length=1)
+    checks: dict[str, CheckOverride] = Field(default={}, description="by plugin: `mode` and `on`")
+    score: dict[Literal["junk", "quarantine", "defer", "reject"], float] = Field(default={}, description="other limits")
+    allow: tuple[str, ...] = Field(
+        default=(), description="senders (addresses or domains of From) to accept, if DMARC, DKIM or SPF vouches"
+    )
+    deny: tuple[str, ...] = Field(default=(), description="senders (addresses or domains) to send to Junk")
+
+
+class TestModel(_Model):
+    """``[[test]]``: facts, and the action that they must lead to."""
+
+    __test__ = False  # no test class for pytest
+    name: str = Field(description="what it proves")
+    facts: dict[str, Any] = Field(description="facts as in conditions; those left out read as unknown")
+    expect: Literal["accept", "junk", "quarantine", "defer", "reject", "discard"] = Field(description="the action")
+    rule: str = Field(default="", description="the name of the rule that must have decided")
+
+
+class GeneralModel(_Model):
+    """``[policy]``: the policy as a whole."""
+
+    mode: Literal["observe", "enforce"] = Field(
+        default="enforce", description="`observe` accepts everything and records what would have happened"
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), description="senders (addresses or domains of From) to accept, if DMARC, DKIM or SPF vouches"
+    )
+    deny: tuple[str, ...] = Field(default=(), description="senders (addresses or domains) to refuse")
+    keep_days: int = Field(default=30, ge=1, le=3650, description="days that verdict records are kept")
+    keep_records: int = Field(default=200_000, ge=1000, description="verdict records kept at most")
+    faults: int = Field(default=10, ge=1, description="faults in a row after which a plugin is switched off")
+    off_for: float = Field(default=600.0, gt=0, description="seconds that it stays off before it is tried again")
+
+
+class PolicyModel(_Model):
+    """The whole file."""
+
+    policy: GeneralModel = Field(default=GeneralModel(), description="the policy as a whole")
+    check: tuple[CheckModel, ...] = Field(default=(), description="the checks")
+    rule: tuple[RuleModel, ...] = Field(default=(), description="the rules")
+    score: ScoreModel = Field(default=ScoreModel(), description="limits of the score")
+    override: tuple[OverrideModel, ...] = Field(default=(), description="what is different for some recipients")
+    test: tuple[TestModel, ...] = Field(default=(), description="what must hold")
+
+
+def shape_problems(
+    src: Source, error: ValidationError, at: source.Path, model: type[BaseModel], of: str = ""
+) -> Iterator[Problem]:
+    """What pydantic has to say, in our words and at its place in the file."""
+    for item in error.errors(include_url=False):
+        path = (*at, *item["loc"])
+        path = tuple(p for n, p in enumerate(path) if not (isinstance(p, str) and p.startswith("function-")))
+        yield _shape_problem(src, item, path, model, len(at), of)
+
+
+def _shape_problem(
+    src: Source, item: ErrorDetails, path: source.Path, model: type[BaseModel], skip: int, of: str
+) -> Problem:
+    kind, key = item["type"], str(path[-1])
+    if kind == "extra_forbidden":
+        what = "option" if of else "setting"
+        hint = did_you_mean(key, _fields(model, path[skip:-1]))
+        return src.problem(path, f'there is no {what} "{key}"{of}', hint)
+    if kind == "missing":
+        return src.problem(path[:-1], f'"{key}" is missing')
+    text = item["msg"].removeprefix("Value error, ")
+    if text.endswith("is no action"):
+        return src.problem(path, text, did_you_mean(str(item["input"]), ACTIONS), value=True)
+    if kind == "literal_error":
+        known = [part.strip(" '") for part in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return src.problem(path, f'"{item["input"]}" is not possible here', did_you_mean(str(item["input"]), known),
+                           value=True)  # fmt: skip
+    return src.problem(path, f"{key}: {text[:1].lower()}{text[1:]}", value=True)
+
+
+def _fields(model: type[BaseModel], path: source.Path) -> list[str]:
+    """The names of the settings at a path below a model."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation: Any = model.model_fields[part].annotation if part in model.model_fields else None
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
+        model = next((a for a in inner if issubclass(a, BaseModel)), model)
+    return list(model.model_fields)
