@@ -6,6 +6,7 @@ A plugin is a module (or a class instance) whose functions are marked with ``@ho
 
 from mailguard.model.address import Address, AddressError
 from mailguard.model.authresult import AuthResult
+from mailguard.model.duration import Duration, format_duration
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.event import (
     Accepted,
@@ -27,6 +28,7 @@ from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresse
 from mailguard.pipeline.context import Context, Options, PluginInfo, Store
 from mailguard.pipeline.finding import Finding, Findings
 from mailguard.pipeline.hookspecs import hookimpl
+from mailguard.pipeline.signature import ArcResult, ArcSet, SignatureResult, verify_arc, verify_dkim
 from mailguard.pipeline.verdict import Action, Decision, Verdict
 
 API_VERSION = "1.0"
@@ -39,6 +41,8 @@ __all__ = [
     "Address",
     "AddressError",
     "Answer",
+    "ArcResult",
+    "ArcSet",
     "AuthResult",
     "Bounced",
     "Context",
@@ -46,6 +50,7 @@ __all__ = [
     "Deferred",
     "Delivered",
     "DnsTemporaryError",
+    "Duration",
     "Envelope",
     "Event",
     "Field",
@@ -64,11 +69,15 @@ __all__ = [
     "Resolver",
     "Role",
     "Session",
+    "SignatureResult",
     "SignedIn",
     "Store",
     "TlsInfo",
     "Verdict",
     "addresses",
+    "format_duration",
     "hookimpl",
     "reverse_name",
+    "verify_arc",
+    "verify_dkim",
 ]

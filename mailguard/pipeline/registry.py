@@ -82,8 +82,8 @@ def _check_info(info: PluginInfo, origin: str) -> None:
     if not _NAME.match(info.name):
         raise PluginError(f"{origin}: the name {info.name!r} must be of lower-case letters, digits and _")
     for word in info.words:
-        if not _WORD.match(word) or word in ("none", ERROR):
-            raise PluginError(f"{origin}: {word!r} cannot be a word of {info.name} (none and error are taken)")
+        if not _WORD.match(word) or word == ERROR:
+            raise PluginError(f"{origin}: {word!r} cannot be a word of {info.name} (error is taken)")
 
 
 class Registry:

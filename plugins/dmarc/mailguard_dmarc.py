@@ -1,0 +1,229 @@
+"""DMARC: is the domain that people see in From: the one that SPF or DKIM vouches for, and what does its owner ask
+us to do if not? (RFC 9989; the organisational domain by tree walk, no public suffix list.)"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import getaddresses
+
+from mailguard.plugin import (
+    Address,
+    AddressError,
+    AuthResult,
+    Context,
+    DnsTemporaryError,
+    Envelope,
+    Finding,
+    Findings,
+    Message,
+    PluginInfo,
+    Resolver,
+    Session,
+    hookimpl,
+)
+
+WALK_LIMIT = 8
+POLICIES = ("none", "quarantine", "reject")
+_TAG = re.compile(r"\s*([a-z]+)\s*=\s*([^;]*?)\s*\Z", re.IGNORECASE)
+
+
+@hookimpl
+def describe() -> PluginInfo:
+    return PluginInfo(
+        "dmarc",
+        summary="Is the From domain authenticated, and what does its owner ask for if not?",
+        words={
+            "pass": "accept",
+            "none": "accept",
+            "fail": "score 1",  # the owner only watches (p=none)
+            "quarantine": "junk",
+            "reject": "reject",
+            "permerror": "score 1",  # no From, or several
+            "temperror": "accept",
+        },
+        after=("spf", "dkim"),
+        network=True,
+        explain={
+            "fail": "the From domain is not authenticated; its owner only watches",
+            "quarantine": "the From domain is not authenticated; its owner asks to set such mail aside",
+            "reject": "the From domain is not authenticated; its owner asks to refuse such mail",
+        },
+    )
+
+
+@hookimpl
+def check_message(
+    ctx: Context, session: Session, envelope: Envelope, message: Message, findings: Findings
+) -> Finding | None:
+    if session.authenticated:
+        return None
+    domains = author_domains(message)
+    if len(domains) != 1:
+        count = "no" if not domains else "more than one"
+        return Finding("permerror", f"the message has {count} From domain", auth=(AuthResult("dmarc", "permerror"),))
+    try:
+        return _evaluate(ctx, domains.pop(), envelope, findings)
+    except DnsTemporaryError as error:
+        auth = AuthResult("dmarc", "temperror")
+        return Finding("temperror", "the sender's DMARC record cannot be fetched now", str(error), auth=(auth,))
+
+
+def author_domains(message: Message) -> set[str]:
+    """The domains of every address in every From field."""
+    found = set()
+    for _, text in getaddresses([field.value for field in message.get_all("From")], strict=False):
+        try:
+            found.add(Address.parse(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).domain)
+        except AddressError:
+            continue
+    return found
+
+
+def _evaluate(ctx: Context, author: str, envelope: Envelope, findings: Findings) -> Finding:
+    policy = find_policy(ctx.dns, author)
+    if policy is None:
+        return _finding("none", author, f"{author} publishes no DMARC policy", None)
+    passed = _aligned(ctx, author, policy, envelope, findings)
+    if passed:
+        return _finding("pass", author, f"{author} is confirmed by {passed}", policy)
+    if any(findings.word(check) == "temperror" for check in ("spf", "dkim")):
+        return _finding("temperror", author, f"whether {author} sent this cannot be checked now", policy)
+    word = {"none": "fail"}.get(policy.action, policy.action)
+    return _finding(word, author, f"{author} did not authenticate this message and asks for: {policy.action}", policy)
+
+
+def _aligned(ctx: Context, author: str, policy: Policy, envelope: Envelope, findings: Findings) -> str:
+    """Which of SPF and DKIM passed for a domain in alignment, as text; ``""`` if none did (RFC 9989 §4.4)."""
+    spf = findings.get("spf")
+    if spf and spf.word == "pass":
+        # An EHLO pass counts for the null reverse path only.
+        domain = envelope.mail_from.domain if envelope.mail_from else str(spf.facts.get("domain", ""))
+        if _same(ctx, author, domain, strict=policy.strict_spf):
+            return f"SPF for {domain}"
+    dkim = findings.get("dkim")
+    for domain in dkim.facts.get("passed", ()) if dkim else ():
+        if _same(ctx, author, domain, strict=policy.strict_dkim):
+            return f"the DKIM signature of {domain}"
+    return ""
+
+
+def _same(ctx: Context, author: str, domain: str, *, strict: bool) -> bool:
+    if domain == author:
+        return True
+    if strict or not domain or domain.split(".")[-1] != author.split(".")[-1]:
+        return False
+    return organisational_domain(ctx.dns, domain) == organisational_domain(ctx.dns, author)
+
+
+def _finding(word: str, author: str, reason: str, policy: Policy | None) -> Finding:
+    result = "fail" if word in ("quarantine", "reject") else word
+    properties = [("header", "from", author)]
+    if policy:
+        properties.append(("policy", "dmarc", policy.action))
+    auth = AuthResult("dmarc", result, properties=tuple(properties))
+    facts = {"from_domain": author, "policy": policy.action if policy else "", "record_at": policy.at if policy else ""}
+    return Finding(word, reason, auth=(auth,), facts=facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a domain's owner asks for: ``action`` is ``none quarantine reject``, ``at`` the domain whose record says
+    so, the flags whether SPF and DKIM domains must be exactly the author's."""
+
+    action: str
+    at: str
+    strict_spf: bool
+    strict_dkim: bool
+
+
+def parse_record(text: str) -> dict[str, str] | None:
+    """The tags of a DMARC record in lower case, None if it is none: ``v=DMARC1`` must come first."""
+    parts = text.split(";")
+    if not re.fullmatch(r"\s*v\s*=\s*DMARC1\s*", parts[0]):
+        return None
+    tags: dict[str, str] = {}
+    for part in parts[1:]:
+        if match := _TAG.match(part):
+            tags.setdefault(match[1].lower(), match[2])
+    return tags
+
+
+def fetch_record(resolver: Resolver, domain: str) -> dict[str, str] | None:
+    """The one DMARC record at a domain; several are none. Raises DnsTemporaryError."""
+    found = [
+        tags for text in resolver.query(f"_dmarc.{domain}", "TXT").records if (tags := parse_record(text)) is not None
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def walk(domain: str) -> Iterator[str]:
+    """The names to ask, from the domain upwards, at most eight (RFC 9989 §4.10)."""
+    labels = domain.split(".")
+    yield domain
+    if len(labels) >= WALK_LIMIT:
+        labels = labels[-WALK_LIMIT:]
+    for start in range(1, len(labels)):
+        yield ".".join(labels[start:])
+
+
+def organisational_domain(resolver: Resolver, domain: str) -> str:
+    """The domain under whose control this one stands (RFC 9989 §4.10.2); itself where no record is found."""
+    shortest = domain
+    for name in walk(domain):
+        record = fetch_record(resolver, name)
+        if record is None:
+            continue
+        if record.get("psd") == "n":
+            return name
+        if record.get("psd") == "y" and name != domain:
+            return _below(name, domain)
+        shortest = name
+    return shortest
+
+
+def _below(parent: str, domain: str) -> str:
+    labels = domain.split(".")
+    return ".".join(labels[-(parent.count(".") + 2) :])
+
+
+def find_policy(resolver: Resolver, author: str) -> Policy | None:
+    """The policy for an author domain, None if there is none to apply. Raises DnsTemporaryError."""
+    record = fetch_record(resolver, author)
+    at = author
+    if record is None:
+        at = organisational_domain(resolver, author)
+        record = fetch_record(resolver, at) if at != author else None
+        if record is None:
+            record, at = _suffix_record(resolver, author)
+    if record is None:
+        return None
+    action = _action(resolver, record, author, inherited=at != author)
+    if action is None:
+        return None
+    return Policy(action, at, record.get("aspf", "r").lower() == "s", record.get("adkim", "r").lower() == "s")
+
+
+def _suffix_record(resolver: Resolver, author: str) -> tuple[dict[str, str] | None, str]:
+    """A public suffix's own record speaks for those below it that say nothing (``psd=y``)."""
+    for name in walk(author):
+        record = fetch_record(resolver, name)
+        if record is not None and record.get("psd") == "y":
+            return record, name
+    return None, author
+
+
+def _action(resolver: Resolver, record: Mapping[str, str], author: str, *, inherited: bool) -> str | None:
+    wanted = record.get("p", "none" if "rua" in record else "")
+    if inherited:
+        wanted = record.get("sp", wanted)
+        if "np" in record and not resolver.query(author, "A").exists:
+            wanted = record["np"]
+    wanted = wanted.lower()
+    if wanted not in POLICIES:
+        # A broken policy with a report address means the owner wants to watch (RFC 9989 §4.7).
+        return "none" if "rua" in record else None
+    if record.get("t", "n").lower() == "y" and wanted != "none":
+        return POLICIES[POLICIES.index(wanted) - 1]
+    return wanted
