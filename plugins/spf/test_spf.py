@@ -49,7 +49,9 @@ def _cases() -> list[Any]:
         return []
     scenarios = yaml.safe_load_all(file.read_text("utf-8"))
     return [
-        pytest.param(test, scenario["zonedata"], id=f"{name}") for scenario in scenarios for name, test in scenario["tests"].items()
+        pytest.param(test, scenario["zonedata"], id=f"{name}")
+        for scenario in scenarios
+        for name, test in scenario["tests"].items()
     ]
 
 
