@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import mailguard_spf
 import pytest
 import yaml
+
+import mailguard_spf
 from mailguard.plugin import Answer, DnsTemporaryError
 from mailguard.testing import make_envelope, make_session, run_check
 
