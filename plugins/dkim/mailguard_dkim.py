@@ -49,9 +49,7 @@ def describe() -> PluginInfo:
 
 
 @hookimpl
-def check_message(
-    self, ctx: Context[DkimOptions], session: Session, envelope: Envelope, message: Message
-) -> Finding | None:
+def check_message(ctx: Context[DkimOptions], session: Session, envelope: Envelope, message: Message) -> Finding | None:
     if session.authenticated:
         return None
     if len(message) > ctx.options.max_size:

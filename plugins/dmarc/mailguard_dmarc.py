@@ -73,7 +73,7 @@ def check_message(
 def author_domains(message: Message) -> set[str]:
     """The domains of every address in every From field."""
     found = set()
-    for _, text in getaddresses([field.value for field in message.get_all("From")], strict=False):
+    for _, text in getaddresses([field.value for field in message.get_all("From")]):
         try:
             found.add(Address.parse(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).domain)
         except AddressError:
