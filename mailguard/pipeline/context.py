@@ -32,7 +32,8 @@ class PluginInfo:
     policy file: ``accept``, ``score 1.5``, ``junk``, ``quarantine``, ``defer``, ``reject``, ``discard``. The word
     ``error`` is every plugin's (it raised or missed its deadline) and defaults to ``accept``. ``options`` is the
     model of its options. ``after`` names plugins whose findings it reads. ``network`` says that it mostly waits
-    for the network, so that it runs beside others of its stage.
+    for the network, so that it runs beside others of its stage. ``quick`` promises that it only computes, for
+    milliseconds, and never waits: it is then called without a thread of its own, its deadline checked afterwards.
     """
 
     name: str
@@ -40,6 +41,7 @@ class PluginInfo:
     options: type[Options] = Options
     after: tuple[str, ...] = ()
     network: bool = False
+    quick: bool = False
     summary: str = ""
     explain: Mapping[str, str] = field(default_factory=dict)
 

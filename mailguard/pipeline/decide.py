@@ -53,8 +53,13 @@ class Outcome:
     per_recipient: Mapping[str, Action] = field(default_factory=dict)
 
 
+_NOTHING = Outcome(Action.ACCEPT, Decision("default"))
+
+
 def decide(policy: Policy, stage: Stage, facts: Facts, points: Mapping[str, float]) -> Outcome:
     """Decides. ``facts["found"]`` holds the words found so far, ``points`` the points that came with them."""
+    if stage is not Stage.MESSAGE and not facts.get("found") and policy.first_rule > stage:
+        return _NOTHING
     rcpts: Sequence[str] = facts.get("rcpt", ()) if stage >= Stage.RECIPIENT else ()
     scopes = {rcpt: _overrides(policy, rcpt) for rcpt in rcpts}
     only = _common(scopes)

@@ -162,7 +162,8 @@ class Engine:
                 holder.append(value)
             return value
 
-        return Job(check.name, hook, call, check.model.deadline, check.plugin.info.words)
+        info = check.plugin.info
+        return Job(check.name, hook, call, check.model.deadline, info.words, info.quick)
 
     def _fault(self, plugin: str, error: BaseException, off: bool) -> None:
         self._log.error(

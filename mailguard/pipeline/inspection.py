@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailguard.model.address import Address
@@ -19,6 +20,7 @@ from mailguard.pipeline.finding import Findings
 from mailguard.pipeline.record import verdict_row
 from mailguard.pipeline.verdict import Action, Decision, Verdict
 from mailguard.state import history
+from mailguard.state.record import Row
 
 if TYPE_CHECKING:
     from mailguard.pipeline.engine import Engine
@@ -88,13 +90,14 @@ class MailInspection:
     def message(self, envelope: Envelope, message: Message) -> Verdict:
         """The whole message is there: the final verdict, and its record."""
         engine = self._engine
-        facts = self._facts or fact.of_session(self._session, engine.now()) | fact.of_envelope(envelope)
-        facts |= fact.of_recipients(r.address for r in envelope.recipients)
         if engine.idle:
             if engine.recorder is not None:
-                facts |= _glance(message)
-                record(engine, envelope.id, self._session, Stage.MESSAGE, facts, _PLAIN, _ACCEPT, {})
+                head = bytes(message.raw[: message.body_start])
+                engine.recorder.verdict(
+                    partial(_plain_row, self._session, envelope, head, len(message.raw), engine.now())
+                )
             return _ACCEPT
+        facts = self._facts | fact.of_recipients(r.address for r in envelope.recipients)
         facts |= fact.of_message(message, {name.lower() for name in engine.policy.conditions.headers})
         arguments = {"session": self._session, "envelope": envelope, "message": message}
         self._findings, facts, outcome = self._stage(Stage.MESSAGE, facts, arguments)
@@ -230,17 +233,29 @@ def record(
         )
 
 
-def _glance(message: Message) -> Facts:
-    """The little that a record needs where nothing is checked."""
-    header = {name: message.get(name)[:300] for name in ("message-id",)}
+def _plain_row(session: Session, envelope: Envelope, head: bytes, size: int, now: float) -> Row:
+    """The row of a message that nothing was checked of; made when it is written, off the session's thread."""
+    message = Message(head)
     subject = message.get_all("subject")
     _, address = fact.author(message.get("from"))
-    return {
-        "header": header,
+    facts = fact.of_session(session, now) | fact.of_envelope(envelope)
+    facts |= fact.of_recipients(r.address for r in envelope.recipients)
+    facts |= {
+        "header": {"message-id": message.get("message-id")[:300]},
         "subject": subject[0].decoded[:300] if subject else "",
         "from": address.key if address else "",
-        "size": len(message.raw),
+        "size": size,
     }
+    return verdict_row(
+        id=envelope.id,
+        session_id=session.id,
+        stage=Stage.MESSAGE.word,
+        facts=facts,
+        outcome=_PLAIN,
+        reply="",
+        findings={},
+        times={},
+    )
 
 
 def summary_field(id: str, verdict: Verdict) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ class Policy:
     conditions: Conditions = field(default_factory=Conditions)
     lines: Mapping[str, int] = field(default_factory=dict)
     """Lines of what is not a check or rule: ``score.junk``, ``test.0``, ``policy.allow``."""
+
+    @cached_property
+    def first_rule(self) -> int:
+        """The first stage at which a rule may hold; past the last one where there are no rules."""
+        return min((rule.stage for rule in self.rules), default=len(Stage))
 
     def check(self, name: str) -> Check | None:
         """The check of this name."""

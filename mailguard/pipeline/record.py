@@ -53,8 +53,8 @@ class Recorder:
         self._pruned_at = 0.0
         self.lost = 0
 
-    def verdict(self, row: Row) -> None:
-        """One row of the table ``verdict``; its ``data`` may still be a mapping."""
+    def verdict(self, row: Row | Callable[[], Row]) -> None:
+        """One row of the table ``verdict``, or what makes it when it is written; its ``data`` may be a mapping."""
         self._put(("verdict", row))
 
     def note(self, id: str, kind: str, who: str, text: str) -> None:
@@ -184,7 +184,8 @@ def _applied(applied: Applied) -> list[Any]:
     return [applied.source, applied.word, applied.effect.text, applied.points, applied.effect.where, applied.observed]
 
 
-def _encode(row: Row) -> Row:
+def _encode(row: Row | Callable[[], Row]) -> Row:
+    row = row if isinstance(row, dict) else row()
     if isinstance(row["data"], str):
         return row
     clean = {key: _clean(value) if isinstance(value, str) else value for key, value in row.items() if key != "data"}

@@ -20,6 +20,7 @@ def describe() -> PluginInfo:
         words={"shouting": "score 1"},
         explain={"shouting": "the subject is written in capitals"},
         options=SkeletonOptions,
+        quick=True,  # it only computes: no files, no network
     )
 
 

@@ -56,7 +56,9 @@ class Content(Sender):
 
     @hookimpl
     def describe(self) -> PluginInfo:
-        return PluginInfo(self.name, words={"pass": "accept", "spam": "score 5", "reject": "reject"}, after=("spf",))
+        return PluginInfo(
+            self.name, words={"pass": "accept", "spam": "score 5", "reject": "reject"}, after=("spf",), quick=True
+        )
 
     @hookimpl
     def check_sender(self) -> None:
