@@ -40,7 +40,7 @@ class Outcome:
     """What was decided for one stage.
 
     ``would`` is the action that would have been taken if everything in observe mode were enforced; ``notes`` say
-    what could not be evaluated; ``limit`` is the score limit that was nearest below or reached.
+    what could not be evaluated; ``limits`` are the score limits that applied.
     """
 
     action: Action
@@ -51,23 +51,27 @@ class Outcome:
     would: Action = Action.ACCEPT
     notes: tuple[str, ...] = ()
     per_recipient: Mapping[str, Action] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 _NOTHING = Outcome(Action.ACCEPT, Decision("default"))
 
 
-def decide(policy: Policy, stage: Stage, facts: Facts, points: Mapping[str, float]) -> Outcome:
-    """Decides. ``facts["found"]`` holds the words found so far, ``points`` the points that came with them."""
+def decide(policy: Policy, stage: Stage, facts: Facts, points: Mapping[str, float], base_score: float = 0.0) -> Outcome:
+    """Decides. ``facts["found"]`` holds the words found so far, ``points`` the points that came with them,
+    ``base_score`` points from elsewhere (in tests)."""
     if stage is not Stage.MESSAGE and not facts.get("found") and policy.first_rule > stage:
         return _NOTHING
     rcpts: Sequence[str] = facts.get("rcpt", ()) if stage >= Stage.RECIPIENT else ()
     scopes = {rcpt: _overrides(policy, rcpt) for rcpt in rcpts}
     only = _common(scopes)
-    base = _stage(policy, stage, facts, points, only)
+    base = _stage(policy, stage, facts, points, only, base_score)
     if stage is not Stage.MESSAGE or base.decision.source.startswith("rule "):
         return _observed(policy, base)
     differing = {
-        rcpt: _stage(policy, stage, facts, points, overrides) for rcpt, overrides in scopes.items() if overrides != only
+        rcpt: _stage(policy, stage, facts, points, overrides, base_score)
+        for rcpt, overrides in scopes.items()
+        if overrides != only
     }
     return _observed(policy, _combine(base, differing, len(rcpts)))
 
@@ -102,10 +106,15 @@ def _observed(policy: Policy, outcome: Outcome) -> Outcome:
 
 
 def _stage(
-    policy: Policy, stage: Stage, facts: Facts, points: Mapping[str, float], overrides: Sequence[Override]
+    policy: Policy,
+    stage: Stage,
+    facts: Facts,
+    points: Mapping[str, float],
+    overrides: Sequence[Override],
+    base_score: float,
 ) -> Outcome:
     applied = [a for check in policy.checks if (a := _word(check, facts, points, overrides))]
-    score = sum(a.points for a in applied if not a.observed)
+    score = base_score + sum(a.points for a in applied if not a.observed)
     notes: list[str] = []
     winner, would_rule, score, extra = _rules(policy, stage, facts, score, notes)
     applied += extra
@@ -113,14 +122,16 @@ def _stage(
     if winner:
         decision = Decision(f"rule {winner.model.name}", winner.effect.where)
         action = winner.effect.action or Action.ACCEPT
-        return Outcome(action, decision, score, winner.model.reply, tuple(applied), action, tuple(notes))
+        bounds = {name: limit for name, (limit, _) in limits(policy, overrides).items()}
+        return Outcome(action, decision, score, winner.model.reply, tuple(applied), action, tuple(notes), limits=bounds)
     listed = _listed(policy, facts, overrides) if stage is Stage.MESSAGE else None
     action, decision = _weigh(policy, stage, [a for a in applied if not a.observed], score, overrides, listed)
     would, _ = _weigh(policy, stage, applied, total, overrides, listed)
     if would_rule:
         would = would_rule.effect.action or would
     reply = next((c.model.reply for c in policy.checks if decision.source == f"check {c.name}"), "")
-    return Outcome(action, decision, score, reply, tuple(applied), would, tuple(notes))
+    bounds = {name: limit for name, (limit, _) in limits(policy, overrides).items()} if stage is Stage.MESSAGE else {}
+    return Outcome(action, decision, score, reply, tuple(applied), would, tuple(notes), limits=bounds)
 
 
 def _word(check: Check, facts: Facts, points: Mapping[str, float], overrides: Sequence[Override]) -> Applied | None:

@@ -17,7 +17,7 @@ from mailguard.pipeline.facts import Facts, Stage
 from mailguard.pipeline.finding import Findings
 from mailguard.pipeline.inspection import Inspection, told
 from mailguard.pipeline.policy import Check, Policy
-from mailguard.pipeline.record import Recorder
+from mailguard.pipeline.record import Records
 from mailguard.pipeline.registry import CHECKS, PluginError
 from mailguard.state.history import History
 
@@ -39,7 +39,7 @@ class Engine:
         log: Any,
         emit: Callable[[Event], None] = lambda _: None,
         local_domains: frozenset[str] = frozenset(),
-        recorder: Recorder | None = None,
+        recorder: Records | None = None,
         history: History | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:

@@ -1,32 +1,23 @@
-"""The policy: ``policy.toml`` read, every mistake in it found at once, and compiled for the engine."""
+"""The policy as the engine and its replays use it: checks, rules, limits, overrides, each knowing its line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from mailguard.pipeline import source
-from mailguard.pipeline.condition import Condition, ConditionError, Conditions
-from mailguard.pipeline.context import Options, PluginInfo
-from mailguard.pipeline.facts import FACTS, Stage
-from mailguard.pipeline.registry import ERROR, Plugin, PluginError
+from mailguard.pipeline.condition import Condition, Conditions
+from mailguard.pipeline.context import Options
+from mailguard.pipeline.facts import Stage
+from mailguard.pipeline.registry import Plugin
 from mailguard.pipeline.schema import (
     CheckModel,
     GeneralModel,
     OverrideModel,
-    PolicyModel,
     RuleModel,
     ScoreModel,
     TestModel,
-    parse_action,
-    shape_problems,
 )
-from mailguard.pipeline.source import PolicyError, Problem, Source, did_you_mean, flatten
 from mailguard.pipeline.verdict import Action
 
 
@@ -109,202 +100,3 @@ class Policy:
         """``policy.toml:LINE`` of a key in ``lines``; the file's name where it stands on its default."""
         line = self.lines.get(key)
         return f"{self.name}:{line}" if line else f"{self.name}, default"
-
-
-Load = Callable[[str], Plugin]
-
-
-def load_policy(path: Path, load: Load, names: Callable[[], Mapping[str, str]] = dict) -> Policy:
-    """Reads a policy file; ``load`` and ``names`` are a Registry's. Raises PolicyError with every mistake."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise PolicyError([Problem(str(path), 1, 1, f"cannot be read: {reason}")]) from None
-    return parse_policy(path.name, text, load, names)
-
-
-def parse_policy(name: str, text: str, load: Load, names: Callable[[], Mapping[str, str]] = dict) -> Policy:
-    """Compiles a policy's text. Raises PolicyError with every mistake."""
-    src = Source(name, text)
-    return _Loader(src, load, names).policy()
-
-
-class _Loader:
-    def __init__(self, src: Source, load: Load, names: Callable[[], Mapping[str, str]]) -> None:
-        self._src = src
-        self._load = load
-        self._names = names
-        self._problems: list[Problem] = []
-        self._conditions = Conditions()
-        self._infos: dict[str, PluginInfo] = {}
-        self._plugins: dict[str, Plugin] = {}
-
-    def policy(self) -> Policy:
-        try:
-            model = PolicyModel.model_validate(self._src.data)
-        except ValidationError as error:
-            self._problems += shape_problems(self._src, error, (), PolicyModel)
-            raise PolicyError(self._problems) from None
-        plugins = [self._plugin(n, check) for n, check in enumerate(model.check)]
-        checks = [self._check(n, c, p) for n, (c, p) in enumerate(zip(model.check, plugins, strict=True)) if p]
-        rules = [rule for n, r in enumerate(model.rule) if (rule := self._rule(n, r))]
-        overrides = tuple(self._override(n, o) for n, o in enumerate(model.override))
-        for n, test in enumerate(model.test):
-            self._test(n, test, {r.name for r in model.rule})
-        self._order(checks)
-        if self._problems:
-            raise PolicyError(self._problems)
-        return Policy(
-            name=self._src.name,
-            text=self._src.text,
-            general=model.policy,
-            checks=tuple(checks),
-            rules=tuple(rules),
-            score=model.score,
-            overrides=overrides,
-            tests=model.test,
-            conditions=self._conditions,
-            lines=self._lines(model),
-        )
-
-    def _lines(self, model: PolicyModel) -> dict[str, int]:
-        lines = {f"score.{k}": self._src.line(("score", k)) for k in self._src.data.get("score", {})}
-        lines |= {f"policy.{k}": self._src.line(("policy", k)) for k in self._src.data.get("policy", {})}
-        return lines | {f"test.{n}": self._src.line(("test", n)) for n in range(len(model.test))}
-
-    def _add(self, path: source.Path, text: str, hint: str = "", *, value: bool = False) -> None:
-        self._problems.append(self._src.problem(path, text, hint, value=value))
-
-    def _where(self, *path: str | int) -> str:
-        return f"{self._src.name}:{self._src.line(path)}"
-
-    def _plugin(self, n: int, model: CheckModel) -> Plugin | None:
-        path = ("check", n, "plugin")
-        if model.plugin in self._infos:
-            self._add(path, f'the check "{model.plugin}" stands here a second time', value=True)
-            return None
-        try:
-            plugin = self._load(model.plugin)
-        except PluginError as error:
-            hint = did_you_mean(model.plugin, self._names()) if "there is no plugin" in str(error) else ""
-            self._add(path, str(error).replace("'", '"'), hint, value=True)
-            return None
-        self._infos[model.plugin] = plugin.info
-        self._plugins[model.plugin] = plugin
-        return plugin
-
-    def _check(self, n: int, model: CheckModel, plugin: Plugin) -> Check:
-        options = Options()
-        try:
-            options = plugin.info.options.model_validate(model.options)
-        except ValidationError as error:
-            at = ("check", n, "options")
-            self._problems += shape_problems(self._src, error, at, plugin.info.options, f" of {plugin.name}")
-        effects = {ERROR: Effect(Action.ACCEPT, 0.0, "default")}
-        for word, text in plugin.info.words.items():
-            try:
-                effects[word] = Effect(*parse_action(text), f"default of {plugin.name}")
-            except ValueError:
-                self._add(("check", n, "plugin"), f'the plugin gives "{word}" a default that is no action: "{text}"')
-        effects |= self._effects(("check", n, "on"), model.on, plugin.info)
-        skip_if = self._condition(("check", n, "skip_if"), model.skip_if) if model.skip_if else None
-        return Check(model, plugin, options, effects, skip_if, self._where("check", n))
-
-    def _effects(self, path: source.Path, on: Mapping[str, str], info: PluginInfo) -> dict[str, Effect]:
-        for word in on:
-            if word not in info.words and word != ERROR:
-                hint = did_you_mean(word, [*info.words, ERROR])
-                self._add((*path, word), f'{info.name} never finds "{word}"', hint)
-        return {word: Effect(*parse_action(text), self._where(*path, word)) for word, text in on.items()}
-
-    def _rule(self, n: int, model: RuleModel) -> Rule | None:
-        when = self._condition(("rule", n, "when"), model.when)
-        if when is None:
-            return None
-        effect = Effect(*parse_action(model.then), self._where("rule", n))
-        return Rule(model, when, effect, self._stage(when))
-
-    def _stage(self, when: Condition) -> Stage:
-        plugins = [self._plugins[name] for name in when.plugins if name in self._plugins]
-        by_variable = not when.plugins and bool(when.names & {"found", "facts"})
-        return max([when.stage, *(p.stages[-1] for p in plugins), Stage.MESSAGE if by_variable else Stage.CLIENT])
-
-    def _condition(self, path: source.Path, text: str) -> Condition | None:
-        try:
-            condition = self._conditions.compile(text)
-        except ConditionError as error:
-            shift = (error.line - 1, error.column - 1)
-            self._problems.append(self._src.problem(path, error.text, error.suggestion, value=True, shift=shift))
-            return None
-        for kind, key, offset in condition.keys:
-            if kind in ("found", "facts") and key not in self._infos:
-                line, column = source.line_column(text, offset)
-                self._problems.append(
-                    self._src.problem(
-                        path,
-                        f'{kind}["{key}"]: there is no check of this name above or below',
-                        did_you_mean(key, self._infos),
-                        value=True,
-                        shift=(line - 1, column - 1),
-                    )
-                )
-        return condition
-
-    def _override(self, n: int, model: OverrideModel) -> Override:
-        effects = {}
-        for name, check in model.checks.items():
-            info = self._infos.get(name)
-            if info is None:
-                hint = did_you_mean(name, self._infos)
-                self._add(("override", n, "checks", name), f'there is no check "{name}"', hint)
-                continue
-            effects[name] = self._effects(("override", n, "checks", name, "on"), check.on, info)
-        return Override(model, effects, self._where("override", n))
-
-    def _test(self, n: int, model: TestModel, rules: set[str]) -> None:
-        mappings = {"found", "facts", "header"}
-        flat = {k: v for k, v in model.facts.items() if k in mappings}
-        flat |= dict(flatten({k: v for k, v in model.facts.items() if k not in mappings}))
-        for name, value in flat.items():
-            path: source.Path = ("test", n, "facts", *name.split("."))
-            if name not in FACTS:
-                self._add(path, f'there is no fact "{name}"', did_you_mean(name, FACTS))
-            elif name == "found":
-                self._found(path, value)
-            elif not _fits(FACTS[name].type, value):
-                self._add(path, f"{name} must be of type {FACTS[name].type}", value=True)
-        if model.rule and model.rule not in rules:
-            self._add(("test", n, "rule"), f'there is no rule "{model.rule}"', did_you_mean(model.rule, rules))
-
-    def _found(self, path: source.Path, value: Any) -> None:
-        if not isinstance(value, dict):
-            self._add(path, "found must be a table of plugin = word", value=True)
-            return
-        for plugin, word in value.items():
-            info = self._infos.get(plugin)
-            if info is None:
-                self._add((*path, plugin), f'there is no check "{plugin}"', did_you_mean(plugin, self._infos))
-            elif word not in (*info.words, ERROR, "none"):
-                hint = did_you_mean(str(word), [*info.words, ERROR])
-                self._add((*path, plugin), f'{plugin} never finds "{word}"', hint, value=True)
-
-    def _order(self, checks: list[Check]) -> None:
-        seen: set[str] = set()
-        for n, check in enumerate(checks):
-            late = [name for name in check.plugin.info.after if name in self._infos and name not in seen]
-            if late:
-                self._add(
-                    ("check", n), f'the check "{check.name}" must stand below "{late[0]}", whose findings it reads'
-                )
-            seen.add(check.name)
-
-
-def _fits(kind: str, value: Any) -> bool:
-    if kind == "list(string)":
-        return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
-    if kind in ("double", "timestamp"):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind.startswith("map"):
-        return isinstance(value, dict)
-    return type(value) is {"string": str, "bool": bool, "int": int}[kind]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -20,6 +20,42 @@ from mailguard.state.database import Database
 from mailguard.state.record import Row
 
 Later = Callable[[sa.Connection], None]
+
+
+class Records(Protocol):
+    """What the engine asks of a recorder."""
+
+    def verdict(self, row: Row | Callable[[], Row]) -> None:
+        """One decision."""
+
+    def note(self, id: str, kind: str, who: str, text: str) -> None:
+        """Something happened to a message."""
+
+    def later(self, job: Later) -> None:
+        """Something to write with the next batch."""
+
+    def event(self, event: Event) -> None:
+        """An event, of which a message's story may be a part."""
+
+
+class Collector:
+    """Keeps the rows it is given and writes nothing: for trials."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def verdict(self, row: Row | Callable[[], Row]) -> None:
+        """See Records."""
+        self.rows.append(row if isinstance(row, dict) else row())
+
+    def note(self, id: str, kind: str, who: str, text: str) -> None:
+        """Dropped."""
+
+    def later(self, job: Later) -> None:
+        """Dropped."""
+
+    def event(self, event: Event) -> None:
+        """Dropped."""
 
 
 class Recorder:
@@ -167,6 +203,7 @@ def verdict_row(
             "times": {name: round(ms, 2) for name, ms in times.items() if name not in findings},
             "applied": [_applied(a) for a in outcome.applied],
             "would": outcome.would.value,
+            "limits": dict(outcome.limits),
             "notes": outcome.notes,
             "per_recipient": {rcpt: action.value for rcpt, action in outcome.per_recipient.items()},
         },

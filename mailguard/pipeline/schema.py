@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailguard.pipeline import source
@@ -34,20 +34,12 @@ def parse_action(text: str) -> tuple[Action | None, float]:
         raise ValueError(f'"{text}" is no action') from None
 
 
-def _action(text: str) -> str:
-    parse_action(text)
-    return text
-
-
-ActionText = Annotated[str, AfterValidator(_action)]
-
-
 class CheckModel(_Model):
     """``[[check]]``: one plugin, and what its words do."""
 
     plugin: str = Field(description="the plugin's name; `mailguard plugins list` shows them")
     mode: Mode = Field(default="enforce", description="`off`, `observe` (record what it would do) or `enforce`")
-    on: dict[str, ActionText] = Field(
+    on: dict[str, str] = Field(
         default={}, description="the action for each word the check may find; others have the plugin's own default"
     )
     skip_if: str = Field(default="", description="a condition; where it holds the check is not run")
@@ -64,7 +56,7 @@ class RuleModel(_Model):
 
     name: str = Field(description="what `mailguard why` and the replies call it")
     when: str = Field(description="a condition over the facts")
-    then: ActionText = Field(description="an action; `score N` adds points and goes on to the next rule")
+    then: str = Field(description="an action; `score N` adds points and goes on to the next rule")
     mode: Mode = Field(default="enforce", description="`off`, `observe` or `enforce`")
     reply: str = Field(default="", description="text for the client where it refuses")
 
@@ -82,7 +74,7 @@ class CheckOverride(_Model):
     """``checks.NAME`` of an ``[[override]]``."""
 
     mode: Mode | None = Field(default=None, description="another mode")
-    on: dict[str, ActionText] = Field(default={}, description="other actions for single words")
+    on: dict[str, str] = Field(default={}, description="other actions for single words")
 
 
 class OverrideModel(_Model):
@@ -156,8 +148,6 @@ def _shape_problem(
     if kind == "missing":
         return src.problem(path[:-1], f'"{key}" is missing')
     text = item["msg"].removeprefix("Value error, ")
-    if text.endswith("is no action"):
-        return src.problem(path, text, did_you_mean(str(item["input"]), ACTIONS), value=True)
     if kind == "literal_error":
         known = [part.strip(" '") for part in item["ctx"]["expected"].replace(" or ", ",").split(",")]
         return src.problem(path, f'"{item["input"]}" is not possible here', did_you_mean(str(item["input"]), known),

@@ -95,6 +95,41 @@ class KeyValueStore:
         return text, None if ttl is None else self._now() + ttl
 
 
+class DryStore:
+    """A store over another one, or over nothing, whose changes stay in memory: for trials."""
+
+    def __init__(self, below: KeyValueStore | None = None) -> None:
+        self._below = below
+        self._changed: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        """The JSON value, None if absent."""
+        if key in self._changed:
+            return self._changed[key]
+        return self._below.get(key) if self._below else None
+
+    def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
+        """Sets a value for as long as the object lives."""
+        self._changed[key] = json.loads(json.dumps(value))
+
+    def put_if_absent(self, key: str, value: Any, *, ttl: float | None = None) -> Any:
+        """Sets the value unless one is there; returns the value that now stands."""
+        standing = self.get(key)
+        if standing is None:
+            self.put(key, value)
+        return value if standing is None else standing
+
+    def delete(self, key: str) -> None:
+        """Hides the key."""
+        self._changed[key] = None
+
+    def items(self, prefix: str = "") -> list[tuple[str, Any]]:
+        """All pairs whose key starts so, in order of key."""
+        pairs = dict(self._below.items(prefix)) if self._below else {}
+        pairs |= {key: value for key, value in self._changed.items() if key.startswith(prefix)}
+        return sorted((key, value) for key, value in pairs.items() if value is not None)
+
+
 def prune(connection: sa.Connection, now: float) -> int:
     """Removes what has expired, of all plugins; returns how many."""
     return connection.execute(sa.delete(plugin_value).where(_T.expires_at <= now)).rowcount

@@ -162,10 +162,15 @@ def _contains(column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool
     return sa.func.lower(column).contains(text.lower(), autoescape=True)
 
 
+def from_row(row: Row) -> Record:
+    """A record from a row; its ``data`` may still be a mapping where it was never written."""
+    values = {key: value for key, value in row.items() if key != "seq"}
+    text = values["data"] if isinstance(values["data"], str) else json.dumps(values["data"], default=str)
+    return Record(**{**values, "rcpt": tuple(values["rcpt"].split()), "data": json.loads(text)})
+
+
 def _record(row: Any) -> Record:
-    values = dict(row._mapping)
-    values.pop("seq")
-    return Record(**{**values, "rcpt": tuple(values["rcpt"].split()), "data": json.loads(values["data"])})
+    return from_row(dict(row._mapping))
 
 
 def _with_events(connection: sa.Connection, record: Record) -> Record:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
+from mailguard.pipeline.compiler import parse_policy
 from mailguard.pipeline.engine import Engine
-from mailguard.pipeline.policy import Policy, parse_policy
+from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.registry import Plugin, PluginError, wrap
 from mailguard.plugin import Finding, Options, PluginInfo, hookimpl
