@@ -64,6 +64,11 @@ class Stream:
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 return b""
 
+    def wait_readable(self) -> None:
+        """Returns once octets are there to be read. Raises StreamTimeoutError."""
+        if not self.pending():
+            self._wait(select.POLLIN)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of it. Raises StreamTimeoutError, OSError."""
         view = memoryview(data).cast("B")

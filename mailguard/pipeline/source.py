@@ -21,13 +21,14 @@ _AT_LINE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a file; lines and columns count from 1."""
+    """One mistake in a file; lines and columns count from 1, ``path`` is the dotted way to the key."""
 
     file: str
     line: int
     column: int
     text: str
     suggestion: str = ""
+    path: str = ""
 
     def __str__(self) -> str:
         hint = f" ({self.suggestion})" if self.suggestion else ""
@@ -79,7 +80,8 @@ class Source:
         """A mistake at a key or value, ``shift`` lines and columns into the value."""
         line, column = self.position(path, value=value)
         down, right = shift
-        return Problem(self.name, line + down, right + 1 if down else column + right, text, suggestion)
+        dotted = ".".join(map(str, path))
+        return Problem(self.name, line + down, right + 1 if down else column + right, text, suggestion, dotted)
 
 
 def line_column(text: str, offset: int) -> tuple[int, int]:

@@ -1,0 +1,275 @@
+"""Accepting connections: threads that wait in accept(), caps for each network and in all, and a drain."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailguard.net import proxyproto
+from mailguard.net.listening import ListenerSettings
+from mailguard.net.stream import Stream
+from mailguard.net.tls import TlsContexts
+
+_HANDSHAKE = 30.0  # seconds for a PROXY header and an implicit TLS handshake
+
+_BUSY = {
+    "smtp": b"421 4.3.2 too many connections, try again later\r\n",
+    "submission": b"421 4.3.2 too many connections, try again later\r\n",
+    "lmtp": b"421 4.3.2 too many connections, try again later\r\n",
+    "imap": b"* BYE too many connections\r\n",
+    "pop3": b"-ERR [SYS/TEMP] too many connections\r\n",
+}
+
+
+class LimitSettings(BaseModel):
+    """``[limits]`` of mailguard.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    connections: int = Field(default=5000, ge=10, description="connections at a time, in each worker")
+    per_network: int = Field(
+        default=50, ge=1, description="of these, from one address (IPv6: one /64); the allow list of `[auth]` is exempt"
+    )
+    waiting_threads: int = Field(
+        default=24, ge=1, le=500, description="threads of each listener and worker kept waiting for connections"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The two ends of a connection: the client's address (without a zone) and ours; ports are 0, addresses
+    ``"local"`` on a Unix socket. ``proxied`` says that a proxy told us so."""
+
+    ip: str
+    port: int
+    local_ip: str
+    local_port: int
+    proxied: bool = False
+
+
+Handler = Callable[[Stream, Peer, ListenerSettings], None]
+
+
+class Census:
+    """Open connections of one worker, counted in all and by network."""
+
+    def __init__(self, limits: LimitSettings, exempt: Callable[[str], bool] = lambda ip: False) -> None:
+        self.limits = limits
+        self.exempt = exempt
+        self.open = 0
+        self._by_network: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def enter(self, ip: str) -> str:
+        """Counts a connection in; returns ``""``, or which limit stands in its way."""
+        network = _network(ip)
+        with self._lock:
+            if self.open >= self.limits.connections:
+                return "connections"
+            if self._by_network[network] >= self.limits.per_network and not self.exempt(ip):
+                return "per_network"
+            self.open += 1
+            self._by_network[network] += 1
+        return ""
+
+    def leave(self, ip: str) -> None:
+        """Counts a connection out."""
+        network = _network(ip)
+        with self._lock:
+            self.open -= 1
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
+
+
+class Listener:
+    """One listening socket of one worker. ``handler`` may be replaced at any time, for a reload.
+
+    Threads wait in accept(); one that takes a connection while no other waits starts its successor, and ends
+    after its connection if enough are waiting. ``handler`` raises nothing but OSError; anything else is logged.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        settings: ListenerSettings,
+        handler: Handler,
+        *,
+        census: Census,
+        tls: TlsContexts | None,
+        log: Any,
+        first_threads: int = 1,
+    ) -> None:
+        self.sock = sock
+        self.settings = settings
+        self.handler = handler
+        self.tls = tls
+        self.draining = threading.Event()
+        self._census = census
+        self._log = log
+        self._first_threads = first_threads
+        self._waiting = 0
+        self._streams: set[Stream] = set()
+        self._lock = threading.Lock()
+        self._proxies = [ipaddress.ip_network(text) for text in settings.proxy_from]
+
+    def start(self) -> None:
+        """Starts the first waiting threads."""
+        for _ in range(self._first_threads):
+            self._spawn()
+
+    def stop_accepting(self) -> None:
+        """Ends accept() in every process that shares the socket; for the end of the whole server."""
+        self.draining.set()
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def hang_up(self) -> None:
+        """Lets every open connection read its end now; answers under way are still sent."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            with contextlib.suppress(OSError):
+                stream.sock.shutdown(socket.SHUT_RD)
+
+    @property
+    def busy(self) -> int:
+        """How many connections are being served by threads of this listener."""
+        return len(self._streams)
+
+    def _spawn(self) -> None:
+        with self._lock:
+            self._waiting += 1
+        threading.Thread(target=self._work, name=f"{self.settings.kind}-{self.settings.tcp_port}", daemon=True).start()
+
+    def _work(self) -> None:
+        while not self.draining.is_set():
+            sock = self._accept()
+            if sock is None:
+                return
+            with self._lock:
+                self._waiting -= 1
+                alone = self._waiting == 0
+            if alone and not self.draining.is_set():
+                self._spawn()
+            self._serve(sock)
+            with self._lock:
+                if self._waiting >= self._census.limits.waiting_threads:
+                    return
+                self._waiting += 1
+
+    def _accept(self) -> socket.socket | None:
+        while True:
+            try:
+                return self.sock.accept()[0]
+            except OSError as error:
+                if self.draining.is_set() or error.errno in (errno.EINVAL, errno.EBADF):
+                    return None
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._log.error("cannot accept connections", error=str(error), cure="raise LimitNOFILE")
+                    time.sleep(0.1)
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            stream = Stream(sock)
+            peer = _peer(sock)
+        except OSError:
+            sock.close()  # gone before we could look
+            return
+        try:
+            stream.set_deadline(_HANDSHAKE)
+            peer = self._behind_proxy(stream, peer)
+            if limit := self._census.enter(peer.ip):
+                self._refuse(stream, peer, limit)
+                return
+            try:
+                self._handle(stream, peer)
+            finally:
+                self._census.leave(peer.ip)
+        except (OSError, proxyproto.ProxyError) as error:
+            self._log.debug("connection ended", kind=self.settings.kind, peer=peer.ip, error=str(error))
+        except Exception as error:
+            self._log.error("a connection failed", kind=self.settings.kind, peer=peer.ip, exc_info=error)
+        finally:
+            stream.close()
+
+    def _handle(self, stream: Stream, peer: Peer) -> None:
+        with self._lock:
+            self._streams.add(stream)
+        try:
+            if self.settings.implicit_tls:
+                if self.tls is None:
+                    raise OSError("no certificate is set up")
+                try:
+                    stream.start_tls(self.tls.server_context())
+                except (ssl.SSLError, OSError) as error:
+                    self._log.info("TLS handshake failed", kind=self.settings.kind, peer=peer.ip, error=str(error))
+                    return
+            stream.set_deadline(None)
+            self.handler(stream, peer, self.settings)
+        finally:
+            with self._lock:
+                self._streams.discard(stream)
+
+    def _refuse(self, stream: Stream, peer: Peer, limit: str) -> None:
+        self._log.warning("connection refused", kind=self.settings.kind, peer=peer.ip, limit=f"limits.{limit}")
+        if text := _BUSY.get(self.settings.kind):
+            stream.write(text)
+
+    def _behind_proxy(self, stream: Stream, peer: Peer) -> Peer:
+        if not self._proxies:
+            return peer
+        if not any(ipaddress.ip_address(peer.ip) in network for network in self._proxies):
+            raise proxyproto.ProxyError(f"{peer.ip} is not in `proxy_from` of the {self.settings.kind} listener")
+        data = b""
+        while (header := proxyproto.parse(data)) is None:
+            # Never more than the header, so that what follows stays in the socket for TLS.
+            more = _peek(stream, len(data) + 1)
+            if not more:
+                raise proxyproto.ProxyError("the proxy closed the connection")
+            data = more
+        stream.sock.recv(header.length)
+        if not header.ip:
+            return peer
+        return Peer(header.ip, header.port, header.local_ip, header.local_port, proxied=True)
+
+
+def _peek(stream: Stream, at_least: int) -> bytes:
+    """What has arrived so far, left in place, once it is more than before."""
+    sock = stream.sock
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            data = sock.recv(4096, socket.MSG_PEEK)
+            if not data or len(data) >= at_least:
+                return data
+            time.sleep(0.005)  # poll() would return at once for the part that is already there
+            stream.wait_readable()
+            continue
+        stream.wait_readable()
+
+
+def _peer(sock: socket.socket) -> Peer:
+    if sock.family == socket.AF_UNIX:
+        return Peer("local", 0, "local", 0)
+    theirs, ours = sock.getpeername(), sock.getsockname()
+    return Peer(_plain(theirs[0]), theirs[1], _plain(ours[0]), ours[1])
+
+
+def _plain(ip: str) -> str:
+    """Without a zone, and IPv4 as such where it came in through a dual-stack socket."""
+    return ip.partition("%")[0].removeprefix("::ffff:") if "." in ip else ip.partition("%")[0]
+
+
+def _network(ip: str) -> str:
+    return str(ipaddress.ip_network((ip, 64), strict=False)) if ":" in ip else ip

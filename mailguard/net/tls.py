@@ -1,0 +1,186 @@
+"""Certificates and TLS contexts, one certificate for each name asked for, reloaded without a restart."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CertificateSettings(BaseModel):
+    """``[[tls.domain]]``: a certificate of its own for some names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...] = Field(description="host names, as clients ask for them (SNI)", min_length=1)
+    certificate: Path = Field(description="PEM file: certificate, then intermediates; relative to mailguard.toml")
+    key: Path = Field(description="PEM file with the private key")
+
+
+class TlsSettings(BaseModel):
+    """``[tls]`` of mailguard.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    certificate: Path = Field(
+        default=Path("tls/certificate.pem"),
+        description="PEM file: certificate, then intermediates; relative to mailguard.toml",
+    )
+    key: Path = Field(default=Path("tls/key.pem"), description="PEM file with the private key")
+    domain: tuple[CertificateSettings, ...] = Field(default=(), description="certificates for further names")
+    minimum: Literal["1.2", "1.3"] = Field(default="1.2", description="lowest version of TLS for clients")
+
+
+class TlsError(Exception):
+    """A certificate or key cannot be used; the text names file and cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a certificate file says: its DER form, the names it is for, when it ends, whether it vouches for itself."""
+
+    path: Path
+    der: bytes
+    names: frozenset[str]
+    not_after: datetime.datetime
+    self_signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    default: ssl.SSLContext
+    contexts: Mapping[str, ssl.SSLContext]
+    certificate: Certificate
+    certificates: Mapping[str, Certificate]
+    stamp: tuple[float, ...]
+
+
+class TlsContexts:
+    """The server's certificates. ``reload`` swaps all of them at once; running connections keep theirs."""
+
+    def __init__(self, settings: TlsSettings, base: Path) -> None:
+        """Raises TlsError. ``base`` is what the paths are relative to."""
+        self._settings = settings
+        self._base = base
+        self._loaded = self._load()
+
+    def server_context(self) -> ssl.SSLContext:
+        """The context to shake hands with; it picks the certificate by the name the client asks for."""
+        return self._loaded.default
+
+    def certificate_for(self, sni: str) -> Certificate:
+        """The certificate shown to a client that asks for this name."""
+        return _match(self._loaded.certificates, sni) or self._loaded.certificate
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """All of them, the default one first."""
+        return (self._loaded.certificate, *dict.fromkeys(self._loaded.certificates.values()))
+
+    def reload(self) -> None:
+        """Reads the files again. Raises TlsError, and the old ones stay."""
+        self._loaded = self._load()
+
+    def changed(self) -> bool:
+        """Whether a file has changed since it was read."""
+        return self._stamp() != self._loaded.stamp
+
+    def _files(self) -> list[tuple[tuple[str, ...], Path, Path]]:
+        own = ((), self._base / self._settings.certificate, self._base / self._settings.key)
+        return [own, *((d.names, self._base / d.certificate, self._base / d.key) for d in self._settings.domain)]
+
+    def _stamp(self) -> tuple[float, ...]:
+        paths = [path for _, certificate, key in self._files() for path in (certificate, key)]
+        return tuple(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
+
+    def _load(self) -> _Loaded:
+        stamp = self._stamp()
+        contexts: dict[str, ssl.SSLContext] = {}
+        certificates: dict[str, Certificate] = {}
+        first: tuple[ssl.SSLContext, Certificate] | None = None
+        for names, path, key in self._files():
+            context, certificate = _context(path, key, self._settings.minimum), read_certificate(path)
+            first = first or (context, certificate)
+            for name in names:
+                contexts[name.lower()] = context
+                certificates[name.lower()] = certificate
+        assert first is not None
+        _choose_by_name(first[0], contexts)
+        return _Loaded(first[0], contexts, first[1], certificates, stamp)
+
+
+def client_context(*, ca_file: str = "", verify: bool = True) -> ssl.SSLContext:
+    """A context for connections that we make; without ``verify`` any certificate will do."""
+    context = ssl.create_default_context(cafile=ca_file or None)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def read_certificate(path: Path) -> Certificate:
+    """What a PEM certificate file says. Raises TlsError."""
+    try:
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise TlsError(f"{path}: {error.strerror}; {_CURE}") from None
+    except ValueError as error:
+        raise TlsError(f"{path}: not a PEM certificate: {error}") from None
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    der = found.public_bytes(Encoding.DER)
+    return Certificate(path, der, _names(found), found.not_valid_after_utc, found.issuer == found.subject)
+
+
+_CURE = "`mailguard init` makes a self-signed one, `[tls]` in mailguard.toml names another"
+
+
+def _names(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))
+
+
+def _context(certificate: Path, key: Path, minimum: str) -> ssl.SSLContext:
+    for path in (certificate, key):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise TlsError(f"{path}: {error.strerror}; {_CURE}") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        text = "the key does not belong to the certificate" if "MISMATCH" in reason else f"cannot be used ({reason})"
+        raise TlsError(f"{certificate} with {key}: {text}") from None
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; mailguard needs one without a passphrase")
+
+
+def _match(by_name: Mapping[str, Certificate], sni: str) -> Certificate | None:
+    name = sni.lower()
+    return by_name.get(name) or by_name.get("*." + name.partition(".")[2])
+
+
+def _choose_by_name(default: ssl.SSLContext, contexts: Mapping[str, ssl.SSLContext]) -> None:
+    def chosen(sock: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
+        if name:
+            sock.requested_name = name.lower()  # type: ignore[union-attr]  # read by Stream.start_tls
+            other = contexts.get(name.lower()) or contexts.get("*." + name.lower().partition(".")[2])
+            if other is not None:
+                sock.context = other
+
+    default.sni_callback = chosen
