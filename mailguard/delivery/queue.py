@@ -259,7 +259,7 @@ class Queue:
         rows = list(rows)
         if rows:
             with self.database.write() as connection:
-                connection.execute(sql.RENEW, {"rows": rows, "until": self._now(), "lease": self.lease})
+                connection.execute(sql.UNCLAIM, {"rows": rows, "until": self._now(), "lease": self.lease})
 
     def take_back(self) -> int:
         """Frees the leases of earlier runners of this node; returns how many. To be called as a runner starts."""

@@ -68,11 +68,13 @@ class BodyFolder:
 
     def read(self, stem: str) -> Message:
         """The message, mapped where it is large. Raises OSError."""
-        with self.path(stem).open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < _MAP_FROM:
-                return Message(file.read())
-            return Message(mmap(file.fileno(), size, access=ACCESS_READ))
+        fd = os.open(self.path(stem), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # One octet more than is read in one go tells a small file without asking for its size.
+            data = os.read(fd, _MAP_FROM + 1)
+            return Message(data if len(data) <= _MAP_FROM else mmap(fd, 0, access=ACCESS_READ))
+        finally:
+            os.close(fd)
 
     def discard(self, stem: str) -> None:
         """Removes the body, if it is there."""

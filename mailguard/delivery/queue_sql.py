@@ -66,6 +66,8 @@ RENEW = (
     .values(due_at=sa.bindparam("until"))
 )
 
+UNCLAIM = RENEW.values(lease_by="")
+
 DEFER = (
     sa.update(queue_recipient)
     .where(_r.id == sa.bindparam("row"), _r.lease_by == sa.bindparam("lease"))

@@ -100,7 +100,7 @@ class QueueSettings(_Model):
     concurrency: int = Field(default=10, ge=1, le=100, description="connections to one destination at a time")
     first_concurrency: int = Field(default=2, ge=1, le=100, description="of these, how many to begin with")
     rate: float = Field(default=0, ge=0, description="messages per minute to one destination; 0: no limit")
-    batch: int = Field(default=20, ge=1, le=500, description="recipients claimed at a time")
+    batch: int = Field(default=50, ge=1, le=500, description="recipients claimed at a time")
     messages_per_connection: int = Field(default=100, ge=1, description="then the connection is closed")
     keep_connection: float = Field(default=3, ge=0, description="seconds an idle connection is kept for more mail")
     lease: float = Field(default=3600, ge=600, description="seconds after which a dead runner's claims are free")

@@ -60,7 +60,11 @@ def _reply(code: int, lines: list[str]) -> Reply:
         if found and found[1][0] == str(code)[0]:
             status = found[1]
             lines = [line[m.end() :] if (m := _STATUS.match(line)) else line for line in lines]
-    return Reply(code, status, tuple("".join(c if c.isprintable() else " " for c in line) for line in lines))
+    return Reply(code, status, tuple(line if line.isprintable() else _printable(line) for line in lines))
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line)
 
 
 def extensions_of(reply: Reply) -> dict[str, str]:

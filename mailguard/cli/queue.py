@@ -1,0 +1,289 @@
+"""``mailguard queue``: what waits to leave, why, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mailguard.delivery.nexthop import Routes
+from mailguard.delivery.queue import Queue
+from mailguard.delivery.queue_admin import Filter, QueueAdmin
+from mailguard.delivery.queue_entry import QueuedMessage, QueuedRecipient
+from mailguard.delivery.relay_settings import RelaySettings
+from mailguard.state.database import Database, StateSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DESTINATION = re.compile(r"[A-Za-z0-9.-]+\Z|\[[^\]\s]+\]:\d{1,5}\Z")
+
+
+class Age(click.ParamType[float]):
+    """A span such as ``30m``, ``4h`` or ``2d``, in seconds."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads it; fails with a usage error."""
+        if isinstance(value, float):  # the default
+            return value
+        match = re.fullmatch(r"(\d+)([smhd]?)", str(value))
+        if not match:
+            self.fail(f"{value!r} is not a span such as 30m, 4h or 2d", param, ctx)
+        return float(match[1]) * _UNITS.get(match[2], 1)
+
+
+def open_queue(config: Path) -> QueueAdmin:
+    """The queue of the server that this file configures."""
+    try:
+        raw = tomllib.loads(config.read_text())
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{config}: {error}") from None
+    data_dir = Path(raw.get("data_dir", "/var/lib/mailguard"))
+    data_dir = data_dir if data_dir.is_absolute() else config.parent / data_dir
+    if not (data_dir / "queue").is_dir():
+        raise click.ClickException(f"there is no queue in {data_dir}; has the server run yet?")
+    database = Database(StateSettings(**raw.get("state", {})), data_dir)
+    routes = Routes(RelaySettings(**raw.get("relay", {})))
+    return QueueAdmin(Queue(database, data_dir / "queue", destination=routes.destination))
+
+
+def _filters(command: F) -> F:
+    for option in reversed(
+        (
+            click.argument("ident", metavar="[ID]", required=False, default=""),
+            click.option("--from", "sender", default="", help="sender: an address, a domain, or <>"),
+            click.option("--to", "recipient", default="", help="recipient: an address or a domain"),
+            click.option("--destination", default="", help="where it goes, as the list shows it"),
+            click.option("--older-than", type=Age(), default=0.0, help="in the queue for longer, such as 4h"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _wanted(ident: str, sender: str, recipient: str, destination: str, older_than: float) -> Filter:
+    return Filter(ident, sender, recipient, destination, older_than=older_than)
+
+
+def _some(everything: bool, wanted: Filter) -> Filter:
+    if wanted == Filter() and not everything:
+        raise click.UsageError("say which: an ID, a filter, or --all")
+    return wanted
+
+
+@click.group()
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="MAILGUARD_CONFIG",
+    default=Path("mailguard.toml"),
+    help="configuration file",
+)
+@click.pass_context
+def queue(ctx: click.Context, config: Path) -> None:
+    """Mail that waits to leave."""
+    ctx.obj = open_queue(config)
+
+
+@queue.command("list")
+@_filters
+@click.option("--held/--not-held", default=None, help="only what is (not) held")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
+@click.pass_obj
+def list_(
+    admin: QueueAdmin,
+    ident: str,
+    sender: str,
+    recipient: str,
+    destination: str,
+    older_than: float,
+    held: bool | None,
+    as_json: bool,
+) -> None:
+    """List recipients that wait, oldest first."""
+    wanted = Filter(ident, sender, recipient, destination, held, older_than)
+    rows = (_row(message, entry) for message, entry in admin.entries(wanted))
+    if as_json:
+        _print_json_lines(rows)
+        return
+    _print_table(("id", "sender", "recipient", "destination", "state", "tries", "next", "last answer"), rows)
+
+
+@queue.command()
+@click.argument("ident", metavar="ID")
+@click.option("--body", is_flag=True, help="the body, too")
+@click.option("--json", "as_json", is_flag=True, help="as JSON")
+@click.pass_obj
+def show(admin: QueueAdmin, ident: str, body: bool, as_json: bool) -> None:
+    """Show one message: its envelope, its recipients, its header."""
+    found = list(admin.entries(Filter(ident)))
+    if not found:
+        raise click.ClickException(f"nothing in the queue has the id {ident}")
+    if as_json:
+        _print_json_lines(_row(message, entry) for message, entry in found)
+        return
+    _print_table(("recipient", "destination", "state", "tries", "next", "last answer"), (_row(*pair) for pair in found))
+    message = admin.message(found[0][0].id)
+    click.echo(message.header.decode("utf-8", "replace").replace("\r\n", "\n"), nl=False)
+    if body:
+        click.echo(bytes(message.body).decode("utf-8", "replace").replace("\r\n", "\n"), nl=False)
+
+
+@queue.command()
+@click.argument("ident", metavar="ID")
+@click.pass_obj
+def why(admin: QueueAdmin, ident: str) -> None:
+    """Say in words why a message is still here, and what comes next."""
+    found = list(admin.entries(Filter(ident)))
+    if not found:
+        raise click.ClickException(
+            f"nothing in the queue has the id {ident}; `mailguard why {ident}` tells what became of it"
+        )
+    for message, entry in found:
+        click.echo(f"{entry.recipient.address} (from {message.envelope.reverse_path or '<>'}):")
+        for line in explain(message, entry, time.time()):
+            click.echo(f"  {line}")
+
+
+def explain(message: QueuedMessage, entry: QueuedRecipient, now: float) -> Iterator[str]:
+    """The state of one recipient in sentences."""
+    yield f"It came in {_span(now - message.created)} ago and goes to {entry.destination}."
+    if entry.attempts:
+        times = "once" if entry.attempts == 1 else f"{entry.attempts} times"
+        yield f"It was tried {times}, last {_span(now - entry.last_at)} ago."
+    if entry.last:
+        yield f"The last answer was: {entry.last}" + (f" (from {entry.last_host})" if entry.last_host else "")
+    if entry.last_tls:
+        yield f"The connection was secured by: {entry.last_tls}."
+    if entry.held:
+        yield f"It is held: {entry.hold_reason or 'no reason given'}."
+        yield f"Let it go with `mailguard queue release {message.id}`."
+    elif entry.lease_by and entry.due_at > now:
+        yield "It is being delivered right now."
+    elif entry.due_at > now:
+        yield f"The next attempt is due in {_span(entry.due_at - now)}."
+        yield f"`mailguard queue retry {message.id}` makes it now."
+    else:
+        yield "It is due; if it stays so, is the server running?"
+
+
+@queue.command()
+@click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
+@click.pass_obj
+def destinations(admin: QueueAdmin, as_json: bool) -> None:
+    """One line per destination: how much waits, and what was heard last."""
+    now = time.time()
+    rows = (
+        {
+            "destination": view.name,
+            "waiting": view.waiting,
+            "held": view.held,
+            "oldest": _span(now - view.oldest),
+            "next": _when(view.next_at, now) if view.waiting else "",
+            "last answer": " ".join(filter(None, (str(view.last) if view.last else "", view.last_host))),
+        }
+        for view in admin.destinations()
+    )
+    if as_json:
+        _print_json_lines(rows)
+        return
+    _print_table(("destination", "waiting", "held", "oldest", "next", "last answer"), rows)
+
+
+def _change(name: str, text: str, act: Callable[[QueueAdmin, Filter, str], int], option: str = "") -> None:
+    def run(admin: QueueAdmin, everything: bool, **given: Any) -> None:
+        value = given.pop("value", "") or ""
+        count = act(admin, _some(everything, _wanted(**given)), value)
+        click.echo(f"{name}: {count} recipient{'' if count == 1 else 's'}")
+
+    command: Any = click.pass_obj(run)
+    command = click.option("--all", "everything", is_flag=True, help="the whole queue")(command)
+    if option:
+        command = click.option(option, "value", required=option == "--via", help=_VALUE[option])(command)
+    queue.command(name, help=text)(_filters(command))
+
+
+_VALUE = {
+    "--reason": "why, for whoever looks at it later",
+    "--via": "a domain whose MX to ask, or [host]:port",
+}
+
+
+def _reroute(admin: QueueAdmin, wanted: Filter, destination: str) -> int:
+    if not _DESTINATION.match(destination):
+        raise click.UsageError(f"--via: {destination!r} is neither a domain nor [host]:port")
+    return admin.reroute(wanted, destination)
+
+
+_change("retry", "Make waiting mail due at once.", lambda admin, wanted, _: admin.retry(wanted))
+_change(
+    "hold", "Keep mail from being sent.", lambda admin, wanted, why: admin.hold(wanted, why or "by hand"), "--reason"
+)
+_change("release", "Let held mail go.", lambda admin, wanted, _: admin.release(wanted))
+_change("drop", "Delete mail for good; nobody is told.", lambda admin, wanted, _: admin.drop(wanted))
+_change("reroute", "Send mail another way.", _reroute, "--via")
+
+
+# -- output ----------------------------------------------------------------------------------------------------
+
+
+def _row(message: QueuedMessage, entry: QueuedRecipient) -> dict[str, Any]:
+    now = time.time()
+    leased = bool(entry.lease_by) and entry.due_at > now
+    return {
+        "id": message.id,
+        "sender": message.envelope.reverse_path,
+        "recipient": str(entry.recipient.address),
+        "destination": entry.destination,
+        "state": "held" if entry.held else "sending" if leased else "waiting",
+        "reason": entry.hold_reason,
+        "size": message.size,
+        "created": message.created,
+        "tries": entry.attempts,
+        "next_at": entry.due_at,
+        "next": "" if entry.held else _when(entry.due_at, now),
+        "last answer": str(entry.last) if entry.last else "",
+        "last_host": entry.last_host,
+        "last_at": entry.last_at,
+        "tls": entry.last_tls,
+    }
+
+
+def _print_json_lines(rows: Iterator[dict[str, Any]]) -> None:
+    try:
+        for row in rows:
+            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has had enough
+        sys.stderr.close()
+
+
+def _print_table(columns: tuple[str, ...], rows: Iterator[dict[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    Console().print(table if table.row_count else "The queue is empty.")
+
+
+def _when(at: float, now: float) -> str:
+    return "now" if at <= now else f"in {_span(at - now)}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(int(seconds), 0)} s"
