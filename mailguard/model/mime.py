@@ -96,7 +96,8 @@ class Part:
     def fields(self) -> dict[bytes, list[bytes]]:
         """Header field bodies as written, folds included, by name in lower case."""
         if self._fields is None:
-            self._fields = fields = {}
+            fields: dict[bytes, list[bytes]] = {}
+            self._fields = fields
             for name, value in _FIELD.findall(self.raw[self.start : self.body_start]):
                 fields.setdefault(name.lower(), []).append(value)
         return self._fields
