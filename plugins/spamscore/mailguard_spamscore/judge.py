@@ -1,0 +1,141 @@
+"""The filter itself: a message and what is known about it in, a judgement with reasons out; and lessons in."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from zlib import crc32
+
+from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note
+from .index import Indexed, index
+from .learner import Score, learn_personal, learn_shared, score
+from .model import GLOBAL, PERSONAL, Model
+from .name import Signals
+from .rehearsal import Kept
+from .rule import Reason, Rules
+from .signal_content import content_signals
+from .signal_header import header_signals
+from .token import Features, extract
+
+_MAX_OPEN = 64
+_UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstance:
+    """What is known beside the message: ``signals`` found by others and ``tokens`` for the personal model, the
+    time (Unix), None when it does not matter."""
+
+    signals: Signals = field(default_factory=dict)
+    tokens: tuple[bytes, ...] = ()
+    now: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message taken apart once, ready to be scored for several accounts or learnt."""
+
+    features: Features
+    numbers: Indexed
+    prior: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``points`` in the unit of the policy file (6 is junk), ``word`` spam, unsure or ham, the parts of the score."""
+
+    points: float
+    word: str
+    score: Score
+    line: Line
+
+
+class Judge:
+    """The models of one folder and the rules. Safe for threads, and for several processes on one folder."""
+
+    def __init__(self, folder: Path, rules: Rules, *, seed: int | None = None) -> None:
+        self.folder = folder
+        self.rules = rules
+        self.shared = Model(folder / "global.spam", GLOBAL)
+        self._open: OrderedDict[str, Model] = OrderedDict()
+        self._lock = Lock()
+        self._chance = random.Random(seed)
+
+    def personal(self, account: str, *, create: bool = False) -> Model | None:
+        """The model of an account, None when it has none and none is wanted."""
+        if not account:
+            return None
+        with self._lock:
+            model = self._open.get(account)
+            if model:
+                self._open.move_to_end(account)
+                return model
+            path = self.path_of(account)
+            if not create and not path.exists():
+                return None
+            model = self._open[account] = Model(path, PERSONAL)
+            if len(self._open) > _MAX_OPEN:
+                self._open.popitem(last=False)  # closed when the last thread lets go of it
+            return model
+
+    def path_of(self, account: str) -> Path:
+        """The model file of an account."""
+        name = _UNSAFE.sub(lambda m: f"={ord(m[0]):02x}", account.lower())[:200].lstrip(".")
+        return self.folder / "account" / f"{name}.spam"
+
+    def look(self, raw: bytes, circumstance: Circumstance = Circumstance()) -> Seen:
+        """Takes a message apart: the same work whether it is scored or learnt."""
+        features = extract(raw)
+        signals = header_signals(features.tree, circumstance.now)
+        signals.update(content_signals(features.tree, features.seen))
+        signals.update(circumstance.signals)
+        features = replace(
+            features,
+            tags=[*features.tags, *[b"rule:" + name.encode() for name in signals]],
+            local=[*features.local, *circumstance.tokens],
+        )
+        prior = tuple(self.rules.weigh(signals, features.words))
+        return Seen(features, index(features), prior)
+
+    def judge(self, seen: Seen, account: str = "") -> Judgement:
+        """The judgement for one account, or for all when none is named."""
+        personal = self.personal(account)
+        total = score(seen.numbers, self.shared, personal, self._prior(seen, personal))
+        where = line(self.shared, personal)
+        points = where.points(total.total)
+        word = "spam" if points >= JUNK_POINTS else "unsure" if points >= UNSURE_POINTS else "ham"
+        return Judgement(points, word, total, where)
+
+    def learn(self, seen: Seen, label: int, account: str = "", *, share: float = 1.0) -> None:
+        """One lesson: for the account named at the full rate, for everybody at ``share`` of it."""
+        personal = self.personal(account, create=True) if account else None
+        prior = self._prior(seen, personal)
+        before = score(seen.numbers, self.shared, personal, prior).total
+        kept = Kept(seen.numbers, label, share)
+        if personal:
+            with personal.writing():
+                note(personal, before, label)
+                learn_personal(personal, self.shared, kept, prior, chance=self._chance)
+        if share > 0:
+            with self.shared.writing():
+                note(self.shared, before, label)
+                learn_shared(self.shared, kept, prior, chance=self._chance)
+
+    def _prior(self, seen: Seen, personal: Model | None) -> float:
+        """The rules' part: all of it while nothing is learnt, a quarter in the end."""
+        known = min(self.shared.ham, self.shared.spam)
+        if personal:
+            known = max(known, min(personal.ham, personal.spam))
+        return sum(r.weight for r in seen.prior) * (0.25 + 0.75 / (1 + known / 50))
+
+    def close(self) -> None:
+        """Closes all files."""
+        for model in self._open.values():
+            model.close()
+        self._open.clear()
+        self.shared.close()

@@ -1,0 +1,119 @@
+"""The table of prior weights (`rules.toml`): which signals, words and phrases count how much before anything is learnt."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from .name import Signals
+from .token import WORD
+
+
+class RuleError(ValueError):
+    """The table cannot be used; the text names the file and the entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One argument: its part of the score in log-odds (above 0 speaks for junk) and what it is, in words."""
+
+    weight: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The loaded table. ``phrases`` maps a first word to its phrases (words joined by one space) and weights."""
+
+    signals: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    phrases: Mapping[bytes, tuple[tuple[bytes, float], ...]] = field(default_factory=dict)
+    text_limit: float = 5.0
+    good_limit: float = -4.0
+
+    def weigh(self, signals: Signals, words: list[bytes]) -> list[Reason]:
+        """The prior reasons of a message; their weights are already cut to the limits."""
+        known = [(self.signals[name], detail) for name, detail in signals.items() if name in self.signals]
+        reasons = [Reason(weight, _fill(text, detail)) for (weight, text), detail in known if weight]
+        _limit(reasons, self.good_limit)
+        said = self.said(words)
+        _limit(said, self.text_limit)
+        return reasons + said
+
+    def said(self, words: list[bytes]) -> list[Reason]:
+        """The words and phrases of the table a text contains."""
+        first = self.phrases.keys() & set(words)
+        if not first:
+            return []
+        line = b" " + b" ".join(words) + b" "
+        return [
+            Reason(weight, f"it says “{phrase.decode()}”")
+            for word in sorted(first)
+            for phrase, weight in self.phrases[word]
+            if b" " + phrase + b" " in line
+        ]
+
+
+def _limit(reasons: list[Reason], limit: float) -> None:
+    """Scales reasons of the limit's sign so that they do not add up to more than it."""
+    side = [r for r in reasons if r.weight * limit > 0]
+    total = sum(r.weight for r in side)
+    if abs(total) > abs(limit):
+        reasons[:] = [Reason(r.weight * limit / total, r.text) if r in side else r for r in reasons]
+
+
+def _fill(text: str, detail: tuple[str, ...]) -> str:
+    try:
+        return text.format(*detail)
+    except (IndexError, KeyError, ValueError):
+        return text
+
+
+def load_rules(extra: Path | None = None) -> Rules:
+    """The shipped table and, after it, the office's own. Raises RuleError."""
+    table = _read("rules.toml", (files(__package__) / "rules.toml").read_text(encoding="utf-8"))
+    if extra:
+        try:
+            own = _read(str(extra), extra.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RuleError(f"{extra}: {error.strerror}") from error
+        for section in ("limit", "signal"):
+            for name, value in own.get(section, {}).items():
+                old = table[section].get(name)
+                table[section][name] = {**old, **value} if isinstance(old, dict) else value
+        for topic, entries in own.get("text", {}).items():
+            table["text"].setdefault(topic, {}).update(entries)
+    return _build(table)
+
+
+def _read(name: str, text: str) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleError(f"{name}: {error}") from error
+    for signal, entry in table.get("signal", {}).items():
+        weight = entry.get("weight", 0.0) if isinstance(entry, dict) else None
+        if not isinstance(weight, int | float) or not abs(weight) <= 100:
+            raise RuleError(f"{name}: signal.{signal} needs a weight between -100 and 100")
+    for topic, entries in table.get("text", {}).items():
+        for phrase, weight in entries.items():
+            if not isinstance(weight, int | float) or not abs(weight) <= 100:
+                raise RuleError(f"{name}: text.{topic}: {phrase!r} needs a weight between -100 and 100")
+    return table
+
+
+def _build(table: dict[str, Any]) -> Rules:
+    signals = {n: (float(e.get("weight", 0.0)), str(e.get("reason", n))) for n, e in table["signal"].items()}
+    phrases: dict[bytes, list[tuple[bytes, float]]] = {}
+    for entries in table["text"].values():
+        for phrase, weight in entries.items():
+            words = WORD.findall(phrase.lower().encode())
+            if words and weight:
+                phrases.setdefault(words[0], []).append((b" ".join(words), float(weight)))
+    limit = table["limit"]
+    return Rules(
+        signals, {w: tuple(p) for w, p in phrases.items()}, float(limit["text"]), float(limit["good"])
+    )
