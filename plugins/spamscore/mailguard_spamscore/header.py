@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 import re
 
 from .part import Tree
@@ -101,7 +102,8 @@ def local_tokens(tree: Tree) -> list[bytes]:
     hops = [v for n, v in tree.fields if n == b"received"]
     out.add(b"hops:%d" % len(hops))
     for i, hop in enumerate(hops[:6]):
-        lower = hop.lower()
+        # What our own server writes behind the client's names differs between arrival and delivery.
+        lower = hop.lower() if i else hop.lower().split(b" by ", 1)[0]
         for a, b, c, _ in _IP.findall(lower)[:3]:
             out |= {b"i16:" + a + b"." + b, b"i24:" + a + b"." + b + b"." + c}
         for helo, helo2 in _HELO.findall(lower)[:2]:
@@ -112,7 +114,7 @@ def local_tokens(tree: Tree) -> list[bytes]:
     names = [n for n, _ in tree.fields][:60]
     out.update([b"h:" + n for n in names])
     trimmed = [n for n in dict.fromkeys(names) if n != b"received"]
-    out.update([b"ho:" + a + b">" + b for a, b in zip(trimmed, trimmed[1:], strict=False)])
+    out.update([b"ho:" + a + b">" + b for a, b in itertools.pairwise(trimmed)])
     for tag, name in ((b"to", b"to"), (b"cc", b"cc"), (b"rp", b"return-path"), (b"sn", b"sender"), (b"li", b"list-id")):
         value = tree.first(name)[:2000].lower()
         if value:
@@ -125,8 +127,18 @@ def local_tokens(tree: Tree) -> list[bytes]:
     date = tree.first(b"date")
     out |= {b"tz:" + date[-12:].strip()[-5:], b"ds:" + shape(date)}
     for value in [v for n, v in tree.fields if n == b"dkim-signature"][:3]:
-        out.update([b"dk:" + w.strip() for w in value.lower().split(b";") if w.strip()[:2] in (b"d=", b"s=", b"a=", b"c=")])
-    for name in (b"precedence", b"x-priority", b"importance", b"x-mailer", b"mime-version", b"x-originating-ip", b"auto-submitted"):
+        out.update(
+            [b"dk:" + w.strip() for w in value.lower().split(b";") if w.strip()[:2] in (b"d=", b"s=", b"a=", b"c=")]
+        )
+    for name in (
+        b"precedence",
+        b"x-priority",
+        b"importance",
+        b"x-mailer",
+        b"mime-version",
+        b"x-originating-ip",
+        b"auto-submitted",
+    ):
         value = tree.first(name)
         if value:
             out.add(name + b":" + value.lower()[:40])

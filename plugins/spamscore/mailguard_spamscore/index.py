@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -43,7 +44,7 @@ def word_numbers(words: list[bytes]) -> list[int]:
     hashes = list(map(crc32, words))
     mask = _WORD_MASK
     found = {h & mask for h in hashes}
-    found.update([(a * 5 + b * 3) & mask for a, b in zip(hashes, hashes[1:], strict=False)])
+    found.update([(a * 5 + b * 3) & mask for a, b in itertools.pairwise(hashes)])
     found.update([(a * 7 + b * 11) & mask for a, b in zip(hashes, hashes[2:], strict=False)])
     return sorted(found)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import random
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from zlib import crc32
 
 from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note
 from .index import Indexed, index
@@ -88,8 +86,9 @@ class Judge:
         name = _UNSAFE.sub(lambda m: f"={ord(m[0]):02x}", account.lower())[:200].lstrip(".")
         return self.folder / "account" / f"{name}.spam"
 
-    def look(self, raw: bytes, circumstance: Circumstance = Circumstance()) -> Seen:
+    def look(self, raw: bytes, circumstance: Circumstance | None = None) -> Seen:
         """Takes a message apart: the same work whether it is scored or learnt."""
+        circumstance = circumstance or Circumstance()
         features = extract(raw)
         signals = header_signals(features.tree, circumstance.now)
         signals.update(content_signals(features.tree, features.seen))
@@ -111,27 +110,46 @@ class Judge:
         word = "spam" if points >= JUNK_POINTS else "unsure" if points >= UNSURE_POINTS else "ham"
         return Judgement(points, word, total, where)
 
-    def learn(self, seen: Seen, label: int, account: str = "", *, share: float = 1.0) -> None:
-        """One lesson: for the account named at the full rate, for everybody at ``share`` of it."""
+    def learn(self, seen: Seen, label: int, account: str = "", *, share: float = 1.0, count: bool = True) -> None:
+        """One lesson: for the account named at the full rate, for everybody at ``share`` of it. ``count`` False
+        is for pressing the same lesson home: it enters neither counts nor histograms nor the sample."""
         personal = self.personal(account, create=True) if account else None
         prior = self._prior(seen, personal)
         before = score(seen.numbers, self.shared, personal, prior).total
         kept = Kept(seen.numbers, label, share)
         if personal:
             with personal.writing():
-                note(personal, before, label)
-                learn_personal(personal, self.shared, kept, prior, chance=self._chance)
+                if count:
+                    note(personal, before, label)
+                learn_personal(personal, self.shared, kept, prior, chance=self._chance, count=count)
         if share > 0:
             with self.shared.writing():
-                note(self.shared, before, label)
-                learn_shared(self.shared, kept, prior, chance=self._chance)
+                if count:
+                    note(self.shared, before, label)
+                learn_shared(self.shared, kept, prior, chance=self._chance, count=count)
 
-    def _prior(self, seen: Seen, personal: Model | None) -> float:
-        """The rules' part: all of it while nothing is learnt, a quarter in the end."""
+    def uncount(self, account: str, label: int) -> None:
+        """Takes one message of this label out of the counts: it was relabelled or forgotten."""
+        for model in (self.personal(account), self.shared):
+            if model:
+                with model.writing():
+                    model.counts[label] = max(0.0, model.counts[label] - 1)
+
+    def renew(self, account: str) -> None:
+        """Starts an account's model from nothing."""
+        with self._lock:
+            self._open.pop(account, None)
+            self.path_of(account).unlink(missing_ok=True)
+
+    def prior_share(self, personal: Model | None) -> float:
+        """How much of the rules' weights counts: all while nothing is learnt, a quarter in the end."""
         known = min(self.shared.ham, self.shared.spam)
         if personal:
             known = max(known, min(personal.ham, personal.spam))
-        return sum(r.weight for r in seen.prior) * (0.25 + 0.75 / (1 + known / 50))
+        return 0.25 + 0.75 / (1 + known / 50)
+
+    def _prior(self, seen: Seen, personal: Model | None) -> float:
+        return sum(r.weight for r in seen.prior) * self.prior_share(personal)
 
     def close(self) -> None:
         """Closes all files."""

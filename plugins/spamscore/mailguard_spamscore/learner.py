@@ -98,42 +98,46 @@ def _error(total: float, label: int, margin: float) -> float:
     return label - 1 / (1 + exp(-max(-30.0, min(30.0, total))))
 
 
-def _teach_shared(model: Model, kept: Kept, prior: float, margin: float) -> None:
+def _teach_shared(model: Model, kept: Kept, prior: float) -> None:
     groups = _groups(model, kept.numbers)
-    error = _error(_sum(groups) + prior, kept.label, margin)
+    error = _error(_sum(groups) + prior, kept.label, MARGIN)
     if error:
         _step(groups, error, RATE * kept.share)
 
 
-def _teach_personal(model: Model, shared: Model, kept: Kept, prior: float, margin: float) -> None:
+def _teach_personal(model: Model, shared: Model, kept: Kept, prior: float) -> None:
     groups = _groups(model, kept.numbers)
     own = _bounded(_sum(groups))
-    error = _error(_sum(_groups(shared, kept.numbers)) + own + prior, kept.label, margin)
+    error = _error(_sum(_groups(shared, kept.numbers)) + own + prior, kept.label, MARGIN)
     if error:
         _step(groups, error, RATE)
 
 
-def learn_shared(model: Model, kept: Kept, prior: float = 0.0, *, chance: random.Random, margin: float = MARGIN) -> None:
+def learn_shared(model: Model, kept: Kept, prior: float = 0.0, *, chance: random.Random, count: bool = True) -> None:
     """One lesson of the global model, and one remembered message rehearsed. The caller holds ``model.writing``."""
     seen = int(model.counts[2])
-    _teach_shared(model, kept, prior, margin)
+    _teach_shared(model, kept, prior)
+    if not count:
+        return
     old = recall(model, seen, chance)
     if old:
-        _teach_shared(model, old, 0.0, margin)
+        _teach_shared(model, old, 0.0)
     keep(model, kept.numbers, kept.label, kept.share, seen, chance)
     model.counts[kept.label] += 1
     model.counts[2] = seen + 1
 
 
 def learn_personal(
-    model: Model, shared: Model, kept: Kept, prior: float = 0.0, *, chance: random.Random, margin: float = MARGIN
+    model: Model, shared: Model, kept: Kept, prior: float = 0.0, *, chance: random.Random, count: bool = True
 ) -> None:
     """The same for a personal model. The caller holds its ``writing``."""
     seen = int(model.counts[2])
-    _teach_personal(model, shared, kept, prior, margin)
+    _teach_personal(model, shared, kept, prior)
+    if not count:
+        return
     old = recall(model, seen, chance)
     if old:
-        _teach_personal(model, shared, old, 0.0, margin)
+        _teach_personal(model, shared, old, 0.0)
     keep(model, kept.numbers, kept.label, kept.share, seen, chance)
     model.counts[kept.label] += 1
     model.counts[2] = seen + 1

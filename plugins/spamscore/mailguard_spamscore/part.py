@@ -126,7 +126,9 @@ def _part(fields: list[tuple[bytes, bytes]], raw: bytes, start: int, end: int, d
     )
 
 
-def _children(raw: bytes, boundary: bytes, start: int, end: int, depth: int) -> list[tuple[list[tuple[bytes, bytes]], int, int, int]]:
+def _children(
+    raw: bytes, boundary: bytes, start: int, end: int, depth: int
+) -> list[tuple[list[tuple[bytes, bytes]], int, int, int]]:
     if not boundary:
         return []
     mark = b"\n--" + boundary

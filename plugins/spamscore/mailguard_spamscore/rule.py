@@ -1,4 +1,4 @@
-"""The table of prior weights (`rules.toml`): which signals, words and phrases count how much before anything is learnt."""
+"""The table of prior weights (`rules.toml`): how much signals, words and phrases count at first."""
 
 from __future__ import annotations
 
@@ -114,6 +114,4 @@ def _build(table: dict[str, Any]) -> Rules:
             if words and weight:
                 phrases.setdefault(words[0], []).append((b" ".join(words), float(weight)))
     limit = table["limit"]
-    return Rules(
-        signals, {w: tuple(p) for w, p in phrases.items()}, float(limit["text"]), float(limit["good"])
-    )
+    return Rules(signals, {w: tuple(p) for w, p in phrases.items()}, float(limit["text"]), float(limit["good"]))

@@ -14,9 +14,13 @@ from .visible import Seen
 _HOSTLIKE = re.compile(rb"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12})(?:[/:?#]\S*)?")
 _PIECE = re.compile(rb"[.-]")
 _BITCOIN = re.compile(rb"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-z0-9]{25,34})\b")
+_CURRENCY = rb"(?:us\$?|usd|\$|\xe2\x82\xac|\xc2\xa3|eur|gbp)\s?"
 _MILLIONS = re.compile(
-    rb"(?:us\$?|usd|\$|\xe2\x82\xac|\xc2\xa3|eur|gbp)\s?\d{1,3}(?:[.,]\d{1,3}){0,3}\s?(?:million|mio|m\b)"
-    rb"|(?:us\$?|usd|\$|\xe2\x82\xac|\xc2\xa3|eur|gbp)\s?\d{1,3}(?:[.,]\d{3}){2,3}|\d{1,3}(?:[.,]\d{1,2})? million (?:us |united|dollars|euro)"
+    _CURRENCY
+    + rb"\d{1,3}(?:[.,]\d{1,3}){0,3}\s?(?:million|mio|m\b)"
+    + rb"|"
+    + _CURRENCY
+    + rb"\d{1,3}(?:[.,]\d{3}){2,3}|\d{1,3}(?:[.,]\d{1,2})? million (?:us |united|dollars|euro)"
 )
 _GTUBE = b"xjs*c4jdbqadn1.nsbn3*2idneb*gtube-standard-anti-ube-test-email*c.34x"
 
@@ -84,7 +88,9 @@ def _link(target: bytes, label: bytes, found: Signals) -> None:
 
 def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
     if seen.tags[b"form"] and seen.tags[b"input"]:
-        found["html_password" if b'type="password' in seen.markup or b"type=password" in seen.markup else "html_form"] = ()
+        found[
+            "html_password" if b'type="password' in seen.markup or b"type=password" in seen.markup else "html_form"
+        ] = ()
     if seen.scripts:
         found["html_script"] = ()
     if seen.hidden > 400:
@@ -109,9 +115,8 @@ def _speech(seen: Seen, found: Signals) -> None:
     words = seen.text
     if b"gtube" in words and _GTUBE in words:
         found["test_string"] = ()
-    if b"bitcoin" in words or b"btc" in words or b"wallet" in words:
-        if _BITCOIN.search(words):
-            found["bitcoin_address"] = ()
+    if (b"bitcoin" in words or b"btc" in words or b"wallet" in words) and _BITCOIN.search(words):
+        found["bitcoin_address"] = ()
     money = _MILLIONS.search(words)
     if money:
         found["millions"] = (text(money[0]),)

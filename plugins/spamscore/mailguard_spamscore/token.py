@@ -98,7 +98,13 @@ def shape_tokens(tree: Tree, seen: Seen) -> list[bytes]:
     out.add(b"tree:" + b">".join(kinds[:6]))
     out.update([b"cs:" + c for c in seen.charsets])
     out.update([b"t:" + t for t in seen.tags])
-    out.update([b"tn:" + t + b":%d" % n.bit_length() for t, n in seen.tags.items() if t in (b"img", b"a", b"table", b"font", b"br", b"p", b"div")])
+    out.update(
+        [
+            b"tn:" + t + b":%d" % n.bit_length()
+            for t, n in seen.tags.items()
+            if t in (b"img", b"a", b"table", b"font", b"br", b"p", b"div")
+        ]
+    )
     markup = seen.markup
     out.update([b"st:" + k + b":" + v.strip() for k, v in _STYLE.findall(markup)[:80]])
     out.update([b"at:" + k + b"=" + v for k, v in _ATTR.findall(markup)[:80]])

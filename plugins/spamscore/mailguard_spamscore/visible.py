@@ -77,7 +77,7 @@ def to_text(data: bytes, charset: bytes) -> str:
 
 
 def tidy(text: str, seen: Seen) -> str:
-    """Lower case, compatibility forms folded, invisible characters out, look-alike letters put back. Counts go to `seen`."""
+    """Lower case, compatible forms folded, invisible characters out, look-alikes put back; counted in `seen`."""
     if not unicodedata.is_normalized("NFKC", text):
         text = unicodedata.normalize("NFKC", text)
     if _INVISIBLE.search(text):

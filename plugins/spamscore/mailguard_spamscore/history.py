@@ -1,0 +1,83 @@
+"""What is remembered of senders: to whom an account wrote, whose mail it kept, whose it threw away. Counts fade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mailguard.plugin import Store
+
+from .name import FREEMAIL, Signals
+from .token import registered
+
+_HALF_LIFE = 45 * 86400.0
+_KEEP = 400 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Faded counts of one sender: messages written to it, kept, thrown into Junk, read or answered."""
+
+    wrote: float = 0.0
+    good: float = 0.0
+    bad: float = 0.0
+    answered: float = 0.0
+    at: float = 0.0
+
+
+class History:
+    """Keeps ``Past`` by account and address, and by domain or network for all."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def past(self, key: str, now: float) -> Past:
+        """What is remembered under a key, faded to now."""
+        row = self._store.get(f"h:{key}")
+        if not isinstance(row, Mapping):
+            return Past(at=now)
+        fade = 0.5 ** (max(0.0, now - row.get("at", now)) / _HALF_LIFE)
+        return Past(*(row.get(name, 0.0) * fade for name in ("wrote", "good", "bad", "answered")), at=now)
+
+    def add(
+        self, key: str, now: float, *, wrote: float = 0, good: float = 0, bad: float = 0, answered: float = 0
+    ) -> None:
+        """Adds to the counts of a key."""
+        old = self.past(key, now)
+        row = {"wrote": old.wrote + wrote, "good": old.good + good, "bad": old.bad + bad}
+        row["answered"] = old.answered + answered
+        self._store.put(f"h:{key}", {**{k: round(max(0.0, v), 3) for k, v in row.items()}, "at": now}, ttl=_KEEP)
+
+
+def keys(account: str, address: str, network: str) -> tuple[str, ...]:
+    """The keys of a sender: as this account knows it, its domain, and the network it sends from."""
+    domain = registered(address.rsplit("@", 1)[-1].encode("utf-8", "replace")).decode("utf-8", "replace")
+    place = address if domain.encode() in FREEMAIL else domain
+    return f"{account}/{address}", f"*/{place}", f"*/{network}"
+
+
+def network_of(ip: str) -> str:
+    """The /24 of an IPv4 address, the /48 of an IPv6 one."""
+    if ":" in ip:
+        return ":".join(ip.split(":")[:3]) + "::/48"
+    return ip.rsplit(".", 1)[0] + ".0/24"
+
+
+def history_signals(own: Past, place: Past, net: Past, address: str, *, vouched: bool) -> tuple[Signals, list[bytes]]:
+    """Signals and tokens. What speaks for a sender counts only when something vouches that it is the sender."""
+    signals: Signals = {}
+    tokens: list[bytes] = []
+    if vouched:
+        if own.wrote >= 0.2:
+            signals["known"] = (address,)
+        elif own.answered >= 0.2:
+            signals["answered"] = (address,)
+        elif place.good >= 3 and place.bad < place.good / 20:
+            signals["sender_good"] = (address,)
+    if own.bad + place.bad >= 1 and own.bad + place.bad > 2 * (own.good + place.good + own.answered + own.wrote):
+        signals["sender_bad"] = (address,)
+    if own == Past(at=own.at):
+        signals["first_contact"] = (address,)
+    for tag, past in ((b"own", own), (b"place", place), (b"net", net)):
+        tokens.append(b"hist:%s:%d:%d" % (tag, min(3, int(past.good).bit_length()), min(3, int(past.bad).bit_length())))
+    return signals, tokens

@@ -1,0 +1,105 @@
+"""The hooks: nothing but the way from mailguard's words to the judge's and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from mailguard.plugin import (
+    Context,
+    Delivered,
+    Envelope,
+    Event,
+    Finding,
+    Findings,
+    Flagged,
+    Message,
+    Moved,
+    Options,
+    PluginInfo,
+    Session,
+    Verdict,
+    hookimpl,
+)
+
+from .office import Office
+
+
+class SpamscoreOptions(Options):
+    """``options`` of the check in the policy file; every one has a default."""
+
+    rules: Path | None = Field(
+        default=None, description="the office's own table of weights, read after the shipped one"
+    )
+    learn: bool = Field(default=True, description="learn from what people move into Junk and out of it")
+    share: float = Field(default=0.1, ge=0, le=1, description="at which part of the rate a lesson reaches everybody")
+    automatic: int = Field(
+        default=0, ge=0, le=50, description="very sure messages learnt unasked, at most so many a day"
+    )
+
+
+class SpamScore:
+    """The plugin: in each worker it holds one office per state folder, opened by ``start``."""
+
+    def __init__(self) -> None:
+        self._offices: dict[Path, Office] = {}
+
+    @hookimpl
+    def describe(self) -> PluginInfo:
+        return PluginInfo(
+            name="spamscore",
+            summary="scores messages by rules and by what this office taught it",
+            words={"spam": "score 0", "unsure": "score 0", "ham": "score 0"},
+            explain={
+                "spam": "it is like mail that was called junk here (6 points and more)",
+                "unsure": "it has something of junk (3 to 6 points); it stays in the inbox",
+                "ham": "it is like mail that was wanted here",
+            },
+            options=SpamscoreOptions,
+            after=("spf", "dkim", "dmarc", "arc", "iprev", "dnsbl"),
+        )
+
+    @hookimpl
+    def start(self, ctx: Context[SpamscoreOptions]) -> None:
+        old = self._offices.pop(ctx.state_dir, None)
+        if old:
+            old.close()
+        self._offices[ctx.state_dir] = Office(
+            ctx.state_dir, ctx.store, rules=ctx.options.rules, share=ctx.options.share, hostname=ctx.hostname
+        )
+
+    @hookimpl
+    def check_message(
+        self, ctx: Context[SpamscoreOptions], session: Session, envelope: Envelope, message: Message, findings: Findings
+    ) -> Finding:
+        office = self._offices[ctx.state_dir]
+        return office.check(bytes(message), session, envelope, findings, ctx.now(), automatic=ctx.options.automatic)
+
+    @hookimpl
+    def stamp(self, ctx: Context[SpamscoreOptions], verdict: Verdict) -> list[tuple[str, str]]:
+        finding = verdict.findings.get("spamscore")
+        if finding is None:
+            return []
+        reasons = "; ".join(f"{points:+.1f} {text}" for points, text in finding.reasons[:5])
+        value = f"{finding.word} ({finding.points:+.1f} of 6 points){': ' + reasons if reasons else ''}"
+        return [("X-Mailguard-Spam", value.encode("ascii", "replace").decode("ascii")[:700])]
+
+    @hookimpl
+    def observe(self, ctx: Context[SpamscoreOptions], event: Event) -> None:
+        office = self._offices.get(ctx.state_dir)
+        if office is None:
+            return
+        if isinstance(event, Delivered):
+            office.delivered(event)
+        elif isinstance(event, Moved | Flagged) and ctx.options.learn:
+            office.told(event, ctx.now(), ctx.log)
+
+    @hookimpl
+    def stop(self, ctx: Context[SpamscoreOptions]) -> None:
+        office = self._offices.pop(ctx.state_dir, None)
+        if office:
+            office.close()
+
+
+spamscore = SpamScore()
