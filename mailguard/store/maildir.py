@@ -1,0 +1,156 @@
+"""Maildir files: their names, their flags, and how one gets safely from ``tmp`` to where readers look."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LETTERS = {"D": "\\Draft", "F": "\\Flagged", "P": "$Forwarded", "R": "\\Answered", "S": "\\Seen", "T": "\\Deleted"}
+FOLDERS = ("cur", "new", "tmp")
+_TMP_LIFE = 36 * 3600  # seconds; older files in tmp belong to nobody
+_SIZE = re.compile(r",S=(\d+)(?=[,:]|\Z)")
+_WIRE_SIZE = re.compile(r",W=(\d+)(?=[,:]|\Z)")
+_counter = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message file: ``base`` is the part of its name that never changes, ``folder`` ``cur`` or ``new``."""
+
+    base: str
+    folder: str
+    name: str
+
+    @property
+    def letters(self) -> str:
+        """The flag letters, in the order they stand."""
+        return split_name(self.name)[1]
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """Base name, flag letters, and what foreign software put behind a second comma (kept as it is)."""
+    base, colon, info = name.rpartition(":")
+    if not colon:
+        return name, "", ""
+    if not info.startswith("2,"):
+        return base, "", ""
+    letters, comma, foreign = info[2:].partition(",")
+    return base, letters, comma + foreign
+
+
+def join_name(base: str, letters: Iterable[str], foreign: str = "") -> str:
+    """The name with these flag letters, in ASCII order as the format wants them."""
+    return f"{base}:2,{''.join(sorted(set(letters)))}{foreign}"
+
+
+def host_part(host: str = "") -> str:
+    """Our host name as it may stand in a file name."""
+    return (host or socket.gethostname()).replace("/", "\\057").replace(":", "\\072")
+
+
+def unique_base(host: str, size: int, *, now: float | None = None, wire_size: int | None = None) -> str:
+    """A name nobody else makes: time, process and a counter of this process; S and W are the sizes in octets."""
+    at = time.time() if now is None else now
+    stamp = f"{int(at)}.M{int(at % 1 * 1_000_000):06d}P{os.getpid()}Q{next(_counter)}"
+    return f"{stamp}.{host},S={size},W={size if wire_size is None else wire_size}"
+
+
+def stated_size(name: str) -> int | None:
+    """The octets on the wire that the name states, None if it states none."""
+    found = _WIRE_SIZE.search(name)
+    return int(found[1]) if found else None
+
+
+def create(path: Path) -> None:
+    """Makes a Maildir, or what is missing of it."""
+    for folder in FOLDERS:
+        (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def is_maildir(path: Path) -> bool:
+    """Whether there is one."""
+    return (path / "cur").is_dir()
+
+
+def write(path: Path, base: str, chunks: Iterable[bytes | memoryview], *, mtime: float | None = None) -> Path:
+    """Writes a message to ``tmp`` and fsyncs it. Raises OSError, leaving nothing behind."""
+    target = path / "tmp" / base
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            for chunk in chunks:
+                _write_all(descriptor, chunk)
+            if mtime is not None:
+                os.utime(descriptor, (mtime, mtime))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise
+    return target
+
+
+def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def publish(spooled: Path, target: Path) -> None:
+    """Renames a fsynced file to its place and fsyncs the folder: from here on it survives a power cut."""
+    os.rename(spooled, target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def scan(path: Path) -> dict[str, Entry]:
+    """Every message file by base name; one that moves meanwhile is found in ``cur``, where readers move it."""
+    found: dict[str, Entry] = {}
+    for folder in ("new", "cur"):
+        for name in _names(path / folder):
+            base = split_name(name)[0]
+            found[base] = Entry(base, folder, name)
+    return found
+
+
+def _names(folder: Path) -> Iterator[str]:
+    try:
+        yield from (name for name in os.listdir(folder) if not name.startswith("."))
+    except FileNotFoundError:
+        return
+
+
+def arrival_order(base: str) -> tuple[int, int, str]:
+    """Sorts new files by the time in their names, then by name."""
+    match = re.match(r"(\d+)\.(?:.*?M(\d+))?", base)
+    return (int(match[1]), int(match[2] or 0), base) if match else (0, 0, base)
+
+
+def purge_tmp(path: Path, *, now: float | None = None) -> int:
+    """Removes what crashed deliveries left in ``tmp``; returns how many files."""
+    limit = (time.time() if now is None else now) - _TMP_LIFE
+    count = 0
+    for name in _names(path / "tmp"):
+        file = path / "tmp" / name
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime < limit:
+                file.unlink()
+                count += 1
+    return count

@@ -1,0 +1,198 @@
+"""Dovecot's truth files of one Maildir: ``dovecot-uidlist`` version 3, ``dovecot-keywords`` and their dot lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+UIDLIST = "dovecot-uidlist"
+KEYWORDS = "dovecot-keywords"
+STALE = 120.0  # seconds after which a dot lock belongs to nobody
+MAX_KEYWORDS = 26
+
+
+class LockTimeoutError(TimeoutError):
+    """Somebody else holds the lock of a mailbox for too long."""
+
+
+class UidlistError(ValueError):
+    """The file is none that we can read; UIDs must be given anew under another UIDVALIDITY."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One line: ``fields`` are record keys such as ``W2481`` in their order, ``name`` the file name, flags stale."""
+
+    uid: int
+    name: str
+    fields: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """The base name to match by."""
+        return self.name.rpartition(":")[0] if ":" in self.name else self.name
+
+    def field(self, key: str) -> str:
+        """The value of a record key (one capital letter), ``""`` if it is absent."""
+        return next((f[1:] for f in self.fields if f.startswith(key)), "")
+
+    def line(self) -> str:
+        """As it stands in the file."""
+        return " ".join((str(self.uid), *self.fields, f":{self.name}")) + "\n"
+
+
+@dataclass(slots=True)
+class Uidlist:
+    """The whole file. ``extra`` are header keys that we do not know and keep."""
+
+    uid_validity: int
+    next_uid: int
+    guid: str
+    records: list[Record] = field(default_factory=list)
+    extra: tuple[str, ...] = ()
+
+    @classmethod
+    def fresh(cls, uid_validity: int) -> Uidlist:
+        """An empty one."""
+        return cls(uid_validity, 1, secrets.token_hex(16))
+
+    @classmethod
+    def parse(cls, text: str) -> Uidlist:
+        """Raises UidlistError if it is not version 3 (or 1) or breaks the rule of ascending UIDs."""
+        lines = text.split("\n")
+        made = cls._header(lines[0].split(" "))
+        last = 0
+        for line in lines[1:]:
+            record = _record(line)
+            if record is None:
+                continue  # a torn last line: its file is numbered again, above every UID seen
+            if record.uid <= last:
+                raise UidlistError(f"UID {record.uid} follows {last}")
+            last = record.uid
+            made.records.append(record)
+        made.next_uid = max(made.next_uid, last + 1)
+        made._drop_doubles()
+        return made
+
+    @classmethod
+    def _header(cls, words: list[str]) -> Uidlist:
+        try:
+            if words[0] == "1":
+                return cls(int(words[1]), int(words[2]), secrets.token_hex(16))
+            keys = {word[:1]: word[1:] for word in words[1:]}
+            if words[0] != "3" or int(keys["V"]) <= 0:
+                raise UidlistError(f"version {words[0]!r}")
+            extra = tuple(word for word in words[1:] if word[:1] not in "VNG")
+            return cls(
+                int(keys["V"]), max(1, int(keys.get("N", "1"))), keys.get("G") or secrets.token_hex(16), [], extra
+            )
+        except (IndexError, KeyError, ValueError) as error:
+            raise UidlistError(f"the header cannot be read: {error}") from None
+
+    def _drop_doubles(self) -> None:
+        # A base name listed twice: the later UID wins.
+        last = {record.base: record.uid for record in self.records}
+        if len(last) != len(self.records):
+            self.records = [record for record in self.records if last[record.base] == record.uid]
+
+    def render(self) -> str:
+        """The file as text."""
+        head = " ".join(("3", f"V{self.uid_validity}", f"N{self.next_uid}", f"G{self.guid}", *self.extra))
+        return head + "\n" + "".join(record.line() for record in self.records)
+
+
+def _record(line: str) -> Record | None:
+    head, colon, name = line.partition(":")
+    words = head.split()
+    if not colon or not name or not words or not words[0].isdigit():
+        parts = line.split(" ", 1)  # version 1: `uid name`
+        if len(parts) == 2 and parts[0].isdigit() and parts[1] and not colon:
+            return Record(int(parts[0]), parts[1])
+        return None
+    if len(words) == 1 or all(w[:1].isupper() for w in words[1:]):
+        return Record(int(words[0]), name, tuple(words[1:]))
+    return Record(int(words[0]), line.split(" ", 1)[1])
+
+
+def read_uidlist(path: Path) -> Uidlist | None:
+    """The list of a Maildir, None if there is none yet. Raises UidlistError."""
+    try:
+        return Uidlist.parse((path / UIDLIST).read_text("utf-8", "surrogateescape"))
+    except FileNotFoundError:
+        return None
+
+
+def write_uidlist(path: Path, uidlist: Uidlist) -> None:
+    """Replaces the list; call with the lock held."""
+    replace(path / UIDLIST, uidlist.render())
+
+
+def append_records(path: Path, records: list[Record]) -> None:
+    """Adds lines at the end, at a cost that does not depend on the mailbox; call with the lock held."""
+    with open(path / UIDLIST, "a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("".join(record.line() for record in records))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file beside its place, fsyncs it, and renames it there."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with open(beside, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(beside, path)
+
+
+def read_keywords(path: Path) -> list[str]:
+    """The mailbox's keywords; the place in the list is the letter (``a`` is 0), ``""`` a letter without a name."""
+    names: dict[int, str] = {}
+    try:
+        lines = (path / KEYWORDS).read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        number, _, name = line.partition(" ")
+        if number.isdigit() and int(number) < MAX_KEYWORDS and name and name not in names.values():
+            names.setdefault(int(number), name)
+    return [names.get(n, "") for n in range(max(names, default=-1) + 1)]
+
+
+def write_keywords(path: Path, names: list[str]) -> None:
+    """Replaces the list of keywords; call with the lock held."""
+    replace(path / KEYWORDS, "".join(f"{n} {name}\n" for n, name in enumerate(names) if name))
+
+
+@contextlib.contextmanager
+def dot_lock(path: Path, *, timeout: float = 30.0) -> Iterator[None]:
+    """Holds ``dovecot-uidlist.lock``, which Dovecot honours, too. Raises LockTimeoutError, OSError."""
+    lock = path / f"{UIDLIST}.lock"
+    until = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        try:
+            os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            break
+        except FileExistsError:
+            _break_stale(lock)
+            if time.monotonic() > until:
+                raise LockTimeoutError(f"{lock} is held by another process") from None
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            lock.unlink()
+
+
+def _break_stale(lock: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > STALE:
+            lock.unlink()
