@@ -124,6 +124,11 @@ class Directory:
         account = self.accounts.get(self._names.get(_canonical(parsed, self.domains), ""))
         return None if account is None or account.shared else account
 
+    def owner(self, address: Address) -> str | None:
+        """The key of the account, alias or shared mailbox of exactly this address, None if there is none."""
+        key = _canonical(address, self.domains)
+        return self._names.get(key) or (key if key in self._aliases else None)
+
     def shared_with(self, account: Account) -> tuple[Account, ...]:
         """The shared mailboxes that this account is a member of."""
         return tuple(a for a in self.accounts.values() if a.shared and account.key in a.members)

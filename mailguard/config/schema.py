@@ -87,6 +87,11 @@ class Config:
         return self.base / self.main.data_dir
 
     @property
+    def accounts_path(self) -> Path:
+        """The accounts file."""
+        return self.base / self.main.accounts
+
+    @property
     def workers(self) -> int:
         """How many worker processes."""
         return self.main.workers or len(os.sched_getaffinity(0))

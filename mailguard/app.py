@@ -1,1 +1,0 @@
-"""Composition root: builds every object, starts, reloads, drains and stops the server."""

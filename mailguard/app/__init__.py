@@ -1,0 +1,1 @@
+"""The composition root: builds every object, starts, reloads, drains and stops the server."""

@@ -1,0 +1,110 @@
+"""Everything of one worker, built from one configuration: what a reload replaces, and what it keeps."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailguard.app.bus import Bus
+from mailguard.auth.authenticator import Authenticator
+from mailguard.config.decode import ConfigError
+from mailguard.config.schema import Config
+from mailguard.delivery.queue import Queue
+from mailguard.net.listener import Handler
+from mailguard.net.parking import Parking
+from mailguard.net.resolver import DnsResolver
+from mailguard.net.tls import TlsContexts, TlsError
+from mailguard.pipeline.engine import Engine
+from mailguard.pipeline.policy import Policy
+from mailguard.pipeline.record import Recorder
+from mailguard.pipeline.replay import run_tests
+from mailguard.pipeline.settings import policy as read_policy
+from mailguard.pipeline.source import PolicyError, Problem
+from mailguard.state.database import Database
+from mailguard.state.history import History
+from mailguard.state.kv import KeyValueStore
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration proven to be usable: read, its policy compiled and tested, its certificates loaded."""
+
+    config: Config
+    policy: Policy
+    tls: TlsContexts | None
+
+
+def make_plan(config: Config) -> Plan:
+    """Compiles the policy, runs its own tests, loads the certificates. Raises ConfigError with every mistake."""
+    problems: list[Problem] = []
+    policy, tls = Policy(), None
+    try:
+        policy = read_policy(config.main.policy, config.base)
+    except PolicyError as error:
+        problems += error.problems
+    else:
+        problems += _failed_tests(policy)
+    if config.main.listener:
+        try:
+            tls = TlsContexts(config.main.tls, config.base)
+        except TlsError as error:
+            file, _, text = str(error).partition(": ")
+            problems.append(Problem(file, 0, 0, text))
+    if problems:
+        raise ConfigError(problems)
+    return Plan(config, policy, tls)
+
+
+def _failed_tests(policy: Policy) -> list[Problem]:
+    failed = [result for result in run_tests(policy) if result.wrong]
+    return [Problem(r.where or policy.name, 0, 0, f'test "{r.name}" fails: {r.wrong}') for r in failed]
+
+
+@dataclass(slots=True)
+class Shared:
+    """What outlives reloads: made once for a worker."""
+
+    log: Any
+    bus: Bus
+    database: Database
+    queue: Queue
+    recorder: Recorder
+    parking: Parking
+
+
+@dataclass(slots=True)
+class Parts:
+    """What serves connections; replaced as a whole at a reload, while sessions under way keep the old one."""
+
+    plan: Plan
+    resolver: DnsResolver
+    engine: Engine
+    authenticator: Authenticator
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
+
+
+def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.time) -> Parts:
+    """Builds and starts the parts of one worker. Raises PluginError where a plugin does not start."""
+    config, main = plan.config, plan.config.main
+    resolver = DnsResolver(main.dns)
+    engine = Engine(
+        plan.policy,
+        dns=resolver,
+        store_for=lambda name: KeyValueStore(shared.database, name),
+        state_dir=config.data_dir / "plugins",
+        hostname=main.hostname,
+        log=shared.log,
+        emit=shared.bus,
+        local_domains=frozenset(config.directory.domains),
+        recorder=shared.recorder,
+        history=History(shared.database),
+        now=now,
+    )
+    authenticator = Authenticator(config.directory, shared.database, main.auth, emit=shared.bus, now=now)
+    parts = Parts(plan, resolver, engine, authenticator)
+    engine.start()
+    return parts

@@ -1,0 +1,136 @@
+"""One worker process: accepts on the inherited sockets, reloads, drains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mailguard.app.elected import Elected
+from mailguard.app.parts import Plan, Shared, build_parts
+from mailguard.config.decode import ConfigError, line
+from mailguard.net.listener import Census, Listener
+from mailguard.net.listening import ListenerSettings
+from mailguard.net.tls import TlsError
+from mailguard.pipeline.registry import PluginError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+DRAIN = 10.0  # seconds from SIGTERM to the end
+_PATIENCE = 1.5  # of these, until idle connections are closed
+_OLD_ENGINE = 300.0  # seconds that sessions from before a reload may still use their plugins
+
+
+class Worker:
+    """Runs until it is told to stop, or its supervisor is gone. ``replan`` reads the configuration anew."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        sockets: Sequence[tuple[ListenerSettings, socket.socket]],
+        shared: Shared,
+        replan: Callable[[], Plan],
+        *,
+        supervisor: int,
+    ) -> None:
+        self._shared = shared
+        self._replan = replan
+        self._supervisor = supervisor
+        self._log: Any = shared.log
+        self._parts = build_parts(plan, shared)
+        limits = plan.config.main.limits
+        self._census = Census(limits, lambda ip: self._parts.authenticator.throttle.allowed(ip))
+        self._listeners = [
+            Listener(
+                sock,
+                settings,
+                self._parts.handlers[settings.kind],
+                census=self._census,
+                tls=plan.tls,
+                log=self._log,
+            )
+            for settings, sock in sockets
+            if settings.kind in self._parts.handlers
+        ]
+        self._elected = Elected(plan.config.data_dir / "runner.lock", self._jobs, self._log)
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serves until SIGTERM; blocks. Signals must be blocked in the calling thread."""
+        shared = self._shared
+        shared.bus.observers = (lambda event: self._parts.engine.observe(event),)
+        shared.bus.start()
+        shared.parking.start()
+        for listener in self._listeners:
+            listener.start()
+        self._elected.start()
+        ready()
+        while os.getppid() == self._supervisor:
+            got = signal.sigtimedwait(SIGNALS, 1.0)
+            if got is None:
+                self._watch_certificates()
+            elif got.si_signo == signal.SIGHUP:
+                self._reload()
+            else:
+                break
+        self._drain()
+
+    def _reload(self) -> None:
+        try:
+            plan = self._replan()
+            parts = build_parts(plan, self._shared)
+        except (ConfigError, PluginError) as error:
+            texts = [line(p) for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
+            for text in texts:
+                self._log.error("reload refused, the old configuration stays", reason=text)
+            return
+        old, self._parts = self._parts, parts
+        for listener in self._listeners:
+            listener.handler = parts.handlers.get(listener.settings.kind, listener.handler)
+            listener.tls = plan.tls
+        # Sessions under way hold the old parts; their plugins stop once they must be through.
+        retire = threading.Timer(_OLD_ENGINE, old.engine.stop)
+        retire.daemon = True
+        retire.start()
+        self._log.info("reloaded", pid=os.getpid())
+
+    def _watch_certificates(self) -> None:
+        tls = self._parts.plan.tls
+        if tls is not None and tls.changed():
+            try:
+                tls.reload()
+                self._log.info("certificates reloaded", pid=os.getpid())
+            except TlsError as error:
+                self._log.error("new certificates cannot be used, the old ones stay", reason=str(error))
+
+    def _jobs(self) -> list[Callable[[threading.Event], None]]:
+        return [self._housekeeping, *self._parts.jobs]
+
+    def _housekeeping(self, stop: threading.Event) -> None:
+        while not stop.wait(600):
+            self._parts.authenticator.throttle.prune()
+
+    def _drain(self) -> None:
+        """Finishes what is under way: no new connections, then no new commands, then the end."""
+        until = time.monotonic() + DRAIN - 1.5
+        for listener in self._listeners:
+            listener.stop_accepting()
+        self._shared.parking.stop()
+        self._wait_idle(time.monotonic() + _PATIENCE)
+        for listener in self._listeners:
+            listener.hang_up()
+        self._wait_idle(until)
+        left = sum(listener.busy for listener in self._listeners)
+        if left:
+            self._log.warning("connections cut off at the end", connections=left)
+        self._elected.stop(max(0.1, until - time.monotonic()))
+        self._shared.bus.stop()
+        self._parts.engine.stop()
+        self._shared.recorder.stop()
+        self._shared.database.close()
+
+    def _wait_idle(self, until: float) -> None:
+        while any(listener.busy for listener in self._listeners) and time.monotonic() < until:
+            time.sleep(0.02)

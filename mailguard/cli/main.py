@@ -1,0 +1,83 @@
+"""The command ``mailguard``: one name for each command, loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "check": "check:check",
+    "init": "init:init",
+    "plugins": "plugins:plugins",
+    "policy": "policy:policy",
+    "quarantine": "quarantine:quarantine",
+    "queue": "queue:queue",
+    "serve": "serve:serve",
+    "trace": "why:trace",
+    "try": "try_:try_",
+    "user": "user:user",
+    "version": "version:version",
+    "why": "why:why",
+}
+"""Command -> module of this package and object in it."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, or its help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All command names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(f"mailguard.cli.{module}"), name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def mailguard() -> None:
+    """A whole mail server for a small office. Begin with `mailguard init DIR --domain YOUR.DOMAIN`."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line. Exit codes: 0 good, 1 failed, 2 wrong usage or configuration. Never a traceback."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    try:
+        code: Any = mailguard.main(arguments, prog_name="mailguard", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:
+        if os.environ.get("MAILGUARD_TRACEBACK"):
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    from mailguard.config.decode import ConfigError, line
+
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            click.echo(f"mailguard: {line(problem)}", err=True)
+        return 2
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, OSError) and not type(error).__module__.startswith(("mailguard.", "sqlalchemy.")):
+        text = f"internal error: {type(error).__name__}: {text} (MAILGUARD_TRACEBACK=1 shows where)"
+    click.echo(f"mailguard: {text}", err=True)
+    return 1

@@ -1,0 +1,122 @@
+"""The life of the server: ready, workers that die, reloads good and bad, the end; and starts that must fail clearly."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+_spec = importlib.util.spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
+assert _spec is not None and _spec.loader is not None
+installed: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(installed)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Any]:
+    server = installed.Installed(tmp_path / "office", settings=["workers=2"])
+    yield server
+    server.close()
+
+
+def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
+    began = time.monotonic()
+    server.start()
+    assert time.monotonic() - began < 10
+    first, second = server.workers()
+    os.kill(first, signal.SIGKILL)
+    server.wait_for(f"a worker died and is replaced pid={first} cause=SIGKILL")
+    server.wait_for("runs the queue and the housekeeping")  # another one took the lock over
+    server.signal(signal.SIGHUP)
+    server.wait_for("reloaded pid=")
+    server.wait_for("reloaded pid=")
+    policy = server.folder / "policy.toml"
+    policy.write_text(policy.read_text().replace('plugin = "dkim"', 'plugin = "dkin"'))
+    server.signal(signal.SIGHUP)
+    line = server.wait_for("reload refused, the old configuration stays")
+    assert 'policy.toml:26: check.1.plugin: there is no plugin \\"dkin\\" (did you mean \\"dkim\\"?)' in line
+    assert second in server.workers() and len(server.workers()) == 2
+    assert server.stop() == 0
+    server.wait_for("stopped")
+
+
+def test_workers_do_not_outlive_their_supervisor(server: Any) -> None:
+    server.start()
+    workers = server.workers()
+    server.signal(signal.SIGKILL)
+    server.process.wait(10)
+    until = time.monotonic() + 15
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in workers)
+
+
+def test_accounts_added_to_a_running_server_are_taken_in(server: Any) -> None:
+    server.start()
+    done = server.run("user", "add", "new@office.test", "--generate")
+    assert "password: " in done.stdout and "no server" not in done.stdout
+    server.wait_for("reloaded pid=")
+    assert "new@office.test" in server.run("user", "list", "--json").stdout
+
+
+def fails(server: Any, code: int) -> list[str]:
+    command = [sys.executable, "-m", "mailguard", "serve", "-c", str(server.config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and "ready" not in done.stdout
+    return [line for line in done.stderr.splitlines() if line.startswith("mailguard: ")]
+
+
+def test_a_typo_in_the_policy(server: Any) -> None:
+    policy = server.folder / "policy.toml"
+    policy.write_text(policy.read_text().replace("[score]", "[skore]"))
+    (line,) = fails(server, 2)
+    assert "policy.toml:" in line and '(did you mean "score"?)' in line
+
+
+def test_a_port_in_use(server: Any) -> None:
+    with socket.create_server(("0.0.0.0", server.port(587))):
+        (line,) = fails(server, 1)
+    assert f"cannot listen on 0.0.0.0:{server.port(587)} (submission): Address already in use" in line
+
+
+def test_a_certificate_missing(server: Any) -> None:
+    (server.folder / "tls/certificate.pem").unlink()
+    (line,) = fails(server, 2)
+    assert "tls/certificate.pem: No such file or directory; `mailguard init` makes a self-signed one" in line
+
+
+def test_a_data_folder_that_is_a_file(server: Any) -> None:
+    (server.folder / "data").write_text("")
+    (line,) = fails(server, 1)
+    assert "data: the data folder cannot be made" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_data_folder_not_writable(server: Any) -> None:
+    (server.folder / "data").mkdir(mode=0o755)
+    config = server.config
+    config.write_text(config.read_text().replace('# user = "mailguard"', 'user = "nobody"'))
+    server.folder.chmod(0o755)
+    (line,) = fails(server, 1)
+    assert "the data folder is not writable: Permission denied; `chown` it to user nobody" in line
+
+
+def test_a_second_server_on_the_same_data(server: Any) -> None:
+    server.start()
+    config = server.config
+    config.write_text(config.read_text().replace("port = ", "port = 1 #"))
+    command = [sys.executable, "-m", "mailguard", "serve", "-c", str(config), "--set", "listener=[]"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f"another server (process {server.process.pid}) has this data folder" in done.stderr
