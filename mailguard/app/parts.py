@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from mailguard.app.bus import Bus
 from mailguard.auth.authenticator import Authenticator
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import Config
+from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.queue import Queue
 from mailguard.net.listener import Handler
 from mailguard.net.parking import Parking
@@ -106,5 +108,25 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     )
     authenticator = Authenticator(config.directory, shared.database, main.auth, emit=shared.bus, now=now)
     parts = Parts(plan, resolver, engine, authenticator)
+    relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
+
+    def run_queue(stop: threading.Event) -> None:
+        """Built anew each time it starts, in the worker that was elected."""
+        build_runner(
+            shared.queue,
+            relay,
+            main.queue,
+            hostname=main.hostname,
+            emit=shared.bus,
+            log=shared.log,
+            new_id=new_id,
+        ).run(stop)
+
+    parts.jobs.append(run_queue)
     engine.start()
     return parts
+
+
+def new_id() -> str:
+    """An id for a message made here: sorts by time, never the same twice."""
+    return f"{time.time_ns() // 1_000_000:x}-{secrets.token_hex(5)}"

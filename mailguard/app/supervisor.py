@@ -119,6 +119,7 @@ class Supervisor:
         self._database.after_fork()
         bus = Bus(self._log)
         folder = self._plan.config.data_dir / "queue"
+        folder.mkdir(mode=0o700, exist_ok=True)
         general = self._plan.policy.general
         recorder = Recorder(
             self._database, keep_days=general.keep_days, keep_records=general.keep_records, log=self._log
