@@ -1,0 +1,56 @@
+"""Trace fields: Received, Return-Path, Delivered-To (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from mailguard.model.envelope import Envelope
+from mailguard.model.message import Message
+from mailguard.model.session import Role, Session
+
+
+def with_keyword(session: Session, *, smtputf8: bool = False) -> str:
+    """The ``with`` keyword: ``SMTP``, ``ESMTPSA``, ``UTF8LMTPS``..."""
+    if not session.esmtp:
+        return "SMTP"
+    base = "LMTP" if session.role is Role.LMTP else "SMTP" if smtputf8 else "ESMTP"
+    secured = ("S" if session.tls else "") + ("A" if session.authenticated else "")
+    return ("UTF8" if smtputf8 else "") + base + secured
+
+
+def received(session: Session, envelope: Envelope, hostname: str, now: float) -> bytes:
+    """Our Received field. The address of a user who submits mail is nobody's business and left out; ``for`` names
+    the recipient only where there is just one (RFC 5321 §7.2)."""
+    if session.authenticated:
+        client = "from [authenticated user]" if session.role is Role.SUBMISSION else f"from {session.helo or 'unknown'}"
+        client = client.replace("[authenticated user]", hostname)
+    else:
+        literal = f"[IPv6:{session.peer_ip}]" if ":" in session.peer_ip else f"[{session.peer_ip}]"
+        name = f"{session.ptr} {literal}" if session.ptr else literal
+        client = f"from {session.helo or 'unknown'} ({name})"
+    tls = f" ({session.tls.version} {session.tls.cipher})" if session.tls else ""
+    lines = [
+        f"Received: {client}",
+        f"\tby {hostname} with {with_keyword(session, smtputf8=envelope.smtputf8)}{tls} id {envelope.id}",
+    ]
+    if len(envelope.recipients) == 1:
+        lines.append(f"\tfor <{envelope.recipients[0].address}>")
+    lines[-1] += ";"
+    lines.append("\t" + format_datetime(datetime.fromtimestamp(now, UTC)))
+    return ("\r\n".join(lines) + "\r\n").encode("utf-8", "replace")
+
+
+def return_path(envelope: Envelope) -> bytes:
+    """Return-Path, for final delivery."""
+    return f"Return-Path: <{envelope.reverse_path}>\r\n".encode()
+
+
+def delivered_to(address: str) -> bytes:
+    """Delivered-To, our loop marker."""
+    return f"Delivered-To: {address}\r\n".encode()
+
+
+def hops(message: Message) -> int:
+    """How many servers the message has passed (RFC 5321 §6.3)."""
+    return sum(1 for field in message.fields if field.name.lower() == "received")

@@ -1,0 +1,65 @@
+"""What an SMTP server offers on a port, and the events it hands to its driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mailguard.model.reply import Reply
+from mailguard.protocol.smtp import command as cmd
+from mailguard.protocol.wire import NeedData
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What this port offers: ``mechanisms`` of AUTH, ``starttls``, the limits; ``needs_auth`` on submission ports."""
+
+    hostname: str
+    size_limit: int
+    rcpt_max: int
+    starttls: bool = False
+    mechanisms: tuple[str, ...] = ()
+    needs_auth: bool = False
+    secured: bool = False
+    errors_max: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class HelloEvent:
+    """The client has introduced itself; it was answered already."""
+
+    name: str
+    esmtp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AuthEvent:
+    """AUTH began (``mechanism`` set) or went on; answer with ``challenge`` or ``send``."""
+
+    mechanism: str
+    response: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentEvent:
+    """The whole message has arrived; ``flaw`` is the reply it must get if it has one."""
+
+    raw: bytes = field(repr=False)
+    flaw: Reply | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartTlsEvent:
+    """220 was said: send it, shake hands, then call ``secured``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetEvent:
+    """The transaction under way was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEvent:
+    """Send what there is to send and close."""
+
+
+Event = HelloEvent | cmd.Mail | cmd.Rcpt | AuthEvent | ContentEvent | StartTlsEvent | ResetEvent | CloseEvent | NeedData

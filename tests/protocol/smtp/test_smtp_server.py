@@ -1,0 +1,164 @@
+"""The server's side of SMTP: dialogues, cuts, smuggling, and what STARTTLS must forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailguard.model.reply import Reply
+from mailguard.protocol.smtp import command as cmd
+from mailguard.protocol.smtp.event import AuthEvent, CloseEvent, ContentEvent, Profile, StartTlsEvent
+from mailguard.protocol.smtp.server import SmtpServer
+from mailguard.protocol.wire import NEED_DATA
+
+DIALOGUES = sorted((Path(__file__).parents[2] / "dialogues/smtp").glob("*.txt"))
+MX = Profile("mx.test", size_limit=1000, rcpt_max=2, starttls=True)
+
+
+class Bench:
+    """A server whose driver takes all but ``nobody@``, and repeats each message in its reply."""
+
+    def __init__(self, profile: Profile = MX) -> None:
+        self.server = SmtpServer(profile)
+        self.messages: list[bytes] = []
+        self.closed = False
+        self.server.greet()
+
+    def say(self, data: bytes) -> bytes:
+        self.server.receive_data(data)
+        while (event := self.server.next_event()) is not NEED_DATA:
+            match event:
+                case cmd.Mail():
+                    self.server.send(Reply.of(250, "2.1.0", "ok"))
+                case cmd.Rcpt():
+                    unknown = event.recipient.address.local == "nobody"
+                    self.server.send(
+                        Reply.of(550, "5.1.1", "no such user") if unknown else Reply.of(250, "2.1.5", "ok")
+                    )
+                case ContentEvent():
+                    self._content(event)
+                case AuthEvent():
+                    good = event.response == b"\0a\0b"
+                    self.server.send(Reply.of(235, "2.7.0", "welcome") if good else Reply.of(535, "5.7.8", "wrong"))
+                case StartTlsEvent():
+                    self.server.secured(["PLAIN"])
+                case CloseEvent():
+                    self.closed = True
+                    break
+        return self.server.data_to_send()
+
+    def _content(self, event: ContentEvent) -> None:
+        if event.flaw is not None:
+            self.server.send(event.flaw, close=True)
+            return
+        self.messages.append(event.raw)
+        shown = event.raw.decode().replace("\r", "\\r").replace("\n", "\\n")
+        self.server.send(Reply.of(250, "2.0.0", f"taken [{shown}]"))
+
+
+def steps(path: Path) -> list[tuple[bytes, bytes]]:
+    """What the client says and what it must hear, in turns."""
+    found: list[tuple[bytes, bytes]] = [(b"", b"")]
+    for line in path.read_text().splitlines():
+        if line.startswith("C:"):
+            said, heard = found[-1]
+            if heard:
+                found.append((b"", b""))
+                said = b""
+            found[-1] = (said + line[3:].encode() + b"\r\n", b"")
+        elif line.startswith("S:"):
+            said, heard = found[-1]
+            found[-1] = (said, heard + line[3:].encode() + b"\r\n")
+    return found
+
+
+@pytest.mark.parametrize("path", DIALOGUES, ids=lambda p: p.stem)
+def test_dialogues(path: Path) -> None:
+    bench = Bench()
+    for said, heard in steps(path):
+        assert bench.say(said) == heard, said
+    assert bench.closed
+
+
+@pytest.mark.parametrize("path", DIALOGUES, ids=lambda p: p.stem)
+def test_dialogues_byte_by_byte(path: Path) -> None:
+    bench = Bench()
+    said, heard = (b"".join(part) for part in zip(*steps(path), strict=True))
+    assert bench.say(b"") + b"".join(bench.say(bytes([octet])) for octet in said) == heard
+
+
+@given(st.data())
+def test_dialogues_at_random_cuts(data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(DIALOGUES))
+    said, heard = (b"".join(part) for part in zip(*steps(path), strict=True))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(said)), max_size=8)))
+    bench = Bench()
+    answer, at = bench.say(b""), 0
+    for cut in [*cuts, len(said)]:
+        answer += bench.say(said[at:cut])
+        at = cut
+    assert answer == heard
+
+
+HEAD = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@office.test>\r\nDATA\r\n"
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r.\r\n", b"\r\n.\r", b"\r\n.\n", b"\r.\r", b"\r\n\0.\r\n"])
+def test_nothing_is_smuggled(end: bytes) -> None:
+    bench = Bench()
+    bench.say(HEAD)
+    answer = bench.say(b"Subject: x\r\n\r\nbody" + end + b"MAIL FROM:<evil@x.test>\r\nNOOP\r\n" + b"\r\n.\r\nNOOP\r\n")
+    assert bench.messages == []
+    assert answer[:2] == b"55"
+    assert answer.count(b"\r\n") == 1
+    assert bench.closed
+
+
+def test_starttls_forgets_what_came_with_it() -> None:
+    bench = Bench()
+    bench.say(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
+    assert bench.say(b"STARTTLS\r\nRCPT TO:<b@office.test>\r\nNOOP\r\n") == b"220 2.0.0 go ahead\r\n"
+    assert bench.say(b"MAIL FROM:<a@x.test>\r\n") == b"503 5.5.1 say EHLO first\r\n"
+    answer = bench.say(b"EHLO c\r\n")
+    assert b"STARTTLS" not in answer and b"AUTH PLAIN" in answer
+    assert bench.say(b"STARTTLS\r\n").startswith(b"503")
+
+
+def test_submission_wants_tls_then_a_password() -> None:
+    bench = Bench(Profile("mx.test", 1000, 10, starttls=True, needs_auth=True))
+    bench.say(b"EHLO c\r\n")
+    assert bench.say(b"AUTH PLAIN AGEAYg==\r\n").startswith(b"538 5.7.11")
+    assert bench.say(b"MAIL FROM:<a@x.test>\r\n").startswith(b"530 5.7.0")
+    bench.say(b"STARTTLS\r\n")
+    bench.say(b"EHLO c\r\n")
+    assert bench.say(b"AUTH NONSENSE\r\n").startswith(b"504 5.5.4")
+    assert bench.say(b"AUTH PLAIN AGEAYw==\r\n").startswith(b"535 5.7.8")
+    assert bench.say(b"AUTH PLAIN AGEAYg==\r\n").startswith(b"235 2.7.0")
+    assert bench.say(b"AUTH PLAIN AGEAYg==\r\n").startswith(b"503 5.5.1")
+    assert bench.say(b"MAIL FROM:<a@x.test>\r\n").startswith(b"250")
+
+
+def test_errors_and_lines_are_bounded() -> None:
+    bench = Bench()
+    bench.say(b"")
+    assert bench.say(b"x" * 5000 + b"\r\nNOOP\r\n") == b"500 5.5.2 line longer than 2048 octets\r\n250 2.0.0 ok\r\n"
+    answer = bench.say(b"NONSENSE\r\n" * 50)
+    assert answer.endswith(b"421 4.7.0 20 errors: closing this connection\r\n")
+    assert bench.closed and bench.say(b"NOOP\r\n") == b""
+
+
+WORDS = [
+    *(b"EHLO c\r\n", b"MAIL FROM:<a@x.test>\r\n", b"RCPT TO:<b@office.test>\r\n", b"DATA\r\n", b"\r\n.\r\n"),
+    *(b"RSET\r\n", b"BDAT 3\r\nabc", b"BDAT 2 LAST\r\nxy", b"AUTH PLAIN\r\n", b"*\r\n", b"QUIT\r\n"),
+    *(b"text\r\n", b"\0\xff\r\n"),
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=20))
+def test_any_stream_gets_only_replies(stream: list[bytes]) -> None:
+    bench = Bench()
+    for line in (bench.say(b"") + b"".join(bench.say(part) for part in stream)).split(b"\r\n")[:-1]:
+        assert line[:3].isdigit() and line[3:4] in (b" ", b"-")
