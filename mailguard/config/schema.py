@@ -24,6 +24,7 @@ from mailguard.net.tls import TlsSettings
 from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
+from mailguard.server.pop3 import Pop3Settings
 from mailguard.state.database import StateSettings
 
 ENVIRONMENT = "MAILGUARD_CONFIG"
@@ -48,6 +49,7 @@ class MainFile(BaseModel):
     listener: tuple[ListenerSettings, ...] = Field(default=(), description="where to listen")
     limits: LimitSettings = Field(default=LimitSettings(), description="connections")
     tls: TlsSettings = Field(default=TlsSettings(), description="certificates")
+    pop3: Pop3Settings = Field(default=Pop3Settings(), description="POP3")
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")
     state: StateSettings = Field(default=StateSettings(), description="the state database")
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")

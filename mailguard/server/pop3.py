@@ -1,0 +1,286 @@
+"""POP3 over a real connection: pumps octets between stream and session, signs in, opens the maildrop."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailguard.auth.accounts import Account
+from mailguard.auth.authenticator import Authenticator, AuthError
+from mailguard.net.listener import Peer
+from mailguard.net.listening import ListenerSettings
+from mailguard.net.stream import Stream, StreamTimeoutError
+from mailguard.net.tls import TlsContexts
+from mailguard.protocol import sasl
+from mailguard.protocol.pop3.downgrade import downgraded
+from mailguard.protocol.pop3.event import (
+    Event,
+    Offer,
+    Password,
+    Quit,
+    Retrieve,
+    SaslBegin,
+    SaslResponse,
+    StartTls,
+    State,
+)
+from mailguard.protocol.pop3.maildrop import Entry, unique_id
+from mailguard.protocol.pop3.server import Pop3Session
+from mailguard.protocol.wire import NEED_DATA
+from mailguard.store.account import AccountStore
+from mailguard.store.mailbox import Mailbox
+from mailguard.store.snapshot import ExpungedError, NoSuchMailboxError
+
+LOCK_NAME = "pop3.lock"
+FLUSH_AT = 262_144  # octets of output gathered from pipelined commands before they are sent
+
+
+class Pop3Settings(BaseModel):
+    """``[pop3]`` of mailguard.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout: float = Field(
+        default=600.0, ge=600, le=86_400, description="seconds a signed-in session may idle (RFC 1939: at least 600)"
+    )
+    signin_timeout: float = Field(default=60.0, gt=0, le=600, description="seconds a client may take to sign in")
+    cleartext: bool = Field(
+        default=False, description="accept passwords on a connection without TLS; for tests and trusted wires only"
+    )
+
+
+class MaildropLockedError(Exception):
+    """Another POP3 session has the maildrop."""
+
+
+class Pop3Server:
+    """Serves POP3 connections. ``open_store`` gives an account's mail, ``tls`` is None where TLS is not set up,
+    ``pause`` is how a refusal is held back."""
+
+    def __init__(
+        self,
+        settings: Pop3Settings,
+        authenticator: Authenticator,
+        open_store: Callable[[Account], AccountStore],
+        tls: TlsContexts | None,
+        log: Any,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.settings = settings
+        self.authenticator = authenticator
+        self.open_store = open_store
+        self.tls = tls
+        self.log = log
+        self.pause = pause
+
+    def handle(self, stream: Stream, peer: Peer, _listener: ListenerSettings) -> None:
+        """Serves one connection, in TLS already where its listener is for that. A network error ends it (OSError)
+        and deletes nothing."""
+        connection = _Connection(self, stream, peer.ip)
+        try:
+            connection.run()
+        finally:
+            connection.release()
+
+    def offer(self, stream: Stream) -> Offer:
+        """What this connection may do now."""
+        secure = stream.tls is not None
+        allowed = secure or self.settings.cleartext
+        mechanisms = sasl.mechanisms(tls=allowed, binding=self.binding(stream) is not None)
+        return Offer(
+            tuple(name for name in mechanisms if name != "LOGIN"),
+            cleartext=allowed,
+            stls=not secure and self.tls is not None,
+        )
+
+    def binding(self, stream: Stream) -> tuple[str, bytes] | None:
+        """The channel binding of the connection's TLS."""
+        if stream.tls is None or self.tls is None:
+            return None
+        return sasl.channel_binding(self.tls.certificate_for(stream.tls.sni).der)
+
+
+class _Connection:
+    def __init__(self, server: Pop3Server, stream: Stream, peer_ip: str) -> None:
+        self._server = server
+        self._stream = stream
+        self._peer_ip = peer_ip
+        self._session = Pop3Session(server.offer(stream))
+        self._exchange: sasl.Exchange | None = None
+        self._mailbox: Mailbox | None = None
+        self._release: Callable[[], None] = lambda: None
+
+    def release(self) -> None:
+        """Gives the maildrop back."""
+        self._release()
+
+    def run(self) -> None:
+        """Reads, answers, writes, until either side has had enough."""
+        session, stream = self._session, self._stream
+        stream.set_deadline(self._server.settings.signin_timeout)
+        try:
+            while True:
+                self._answer_all()
+                self._flush()
+                if session.state is State.CLOSED:
+                    return
+                data = stream.read()
+                if not data:
+                    return
+                session.receive_data(data)
+        except StreamTimeoutError:
+            session.close("[SYS/TEMP] timed out")
+            stream.write(session.take_output())
+
+    def _flush(self) -> None:
+        out = self._session.take_output()
+        if out:
+            self._stream.write(out)
+
+    def _answer_all(self) -> None:
+        gathered = 0
+        while (event := self._session.next_event()) is not NEED_DATA:
+            self._answer(event)
+            if isinstance(event, Retrieve):
+                gathered += event.entry.size
+                if gathered > FLUSH_AT:
+                    self._flush()
+                    gathered = 0
+
+    def _answer(self, event: Event) -> None:
+        match event:
+            case Retrieve():
+                self._retrieve(event)
+            case Password(user, password):
+                self._check_password(user, password)
+            case SaslBegin(mechanism, response):
+                self._exchange = sasl.begin(
+                    mechanism,
+                    scram_keys=self._server.authenticator.scram_credentials,
+                    binding=self._server.binding(self._stream),
+                )
+                self._sasl_step(response)
+            case SaslResponse(response):
+                self._sasl_step(response)
+            case StartTls():
+                self._flush()
+                assert self._server.tls is not None  # or STLS was not on offer
+                self._stream.start_tls(self._server.tls.server_context())
+                self._session.tls_started(self._server.offer(self._stream))
+            case Quit(deleted):
+                self._quit(deleted)
+
+    def _sasl_step(self, response: bytes | None) -> None:
+        if self._exchange is None:
+            self._session.refused("that mechanism is not offered here")
+            return
+        try:
+            step = self._exchange.step(response)
+        except sasl.SaslError as error:
+            if error.wrong_proof:
+                user = error.user
+                self._sign_in(lambda: self._scram_result(user, ok=False))
+            else:
+                self._session.refused(error.text)
+            return
+        except AuthError as error:
+            self._refuse(error)
+            return
+        match step:
+            case sasl.Challenge(data):
+                self._session.challenge(data)
+            case sasl.PasswordCheck(user, password):
+                self._check_password(user, password)
+            case sasl.Proven(user):
+                self._sign_in(lambda: self._scram_result(user, ok=True))
+
+    def _scram_result(self, user: str, *, ok: bool) -> Account:
+        return self._server.authenticator.scram_result(user, ok, protocol="pop3", peer_ip=self._peer_ip)
+
+    def _check_password(self, user: str, password: str) -> None:
+        self._sign_in(
+            lambda: self._server.authenticator.password(user, password, protocol="pop3", peer_ip=self._peer_ip)
+        )
+
+    def _sign_in(self, attempt: Callable[[], Account]) -> None:
+        try:
+            account = attempt()
+        except AuthError as error:
+            self._refuse(error)
+            return
+        try:
+            self._open(account)
+        except MaildropLockedError:
+            self._session.refused("another POP3 session has this maildrop", "IN-USE")
+        except (OSError, NoSuchMailboxError) as error:
+            self._server.log.error("maildrop cannot be opened", account=account.key, error=str(error))
+            self._session.refused("the maildrop cannot be opened now", "SYS/TEMP")
+
+    def _refuse(self, error: AuthError) -> None:
+        if error.delay:
+            self._server.pause(error.delay)
+        self._session.refused(error.reason, "SYS/TEMP" if error.temporary else "AUTH")
+
+    def _open(self, account: Account) -> None:
+        lock = locked(account.maildir)
+        try:
+            mailbox = self._server.open_store(account).mailbox("INBOX")
+            entries = _entries(mailbox)
+        except BaseException:
+            lock()
+            raise
+        self._release, self._mailbox = lock, mailbox
+        self._session.opened(entries)
+        self._stream.set_deadline(None)
+        self._stream.timeout = self._server.settings.timeout
+
+    def _retrieve(self, event: Retrieve) -> None:
+        assert self._mailbox is not None  # or the session were not in TRANSACTION
+        try:
+            raw = self._mailbox.raw(event.entry.uid)
+        except ExpungedError:
+            self._session.failed("the message was removed by another program meanwhile")
+            return
+        except OSError as error:
+            self._server.log.error("a message cannot be read", uid=event.entry.uid, error=str(error))
+            self._session.failed("the message cannot be read now", "SYS/TEMP")
+            return
+        self._session.message(event, raw if self._session.utf8 else downgraded(raw))
+
+    def _quit(self, deleted: list[int]) -> None:
+        ok = True
+        if deleted and self._mailbox is not None:
+            try:
+                self._mailbox.remove(deleted)
+            except OSError as error:
+                self._server.log.error("deletions failed at QUIT", error=str(error))
+                ok = False
+        self._session.closed(ok=ok)
+
+
+def _entries(mailbox: Mailbox) -> list[Entry]:
+    uid_validity = mailbox.status().uid_validity
+    rows: Iterable[tuple[Any, ...]] = mailbox.rows(None, ("uid", "size", "uidl"))
+    return [Entry(uid, size, uidl or unique_id(uid, uid_validity)) for uid, size, uidl in rows]
+
+
+def locked(maildir: Path) -> Callable[[], None]:
+    """Takes the maildrop for one POP3 session, among all workers; call the result to give it back.
+
+    IMAP does not look at this lock. Raises MaildropLockedError, OSError.
+    """
+    maildir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(maildir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise MaildropLockedError from None
+    return lambda: os.close(descriptor)
