@@ -25,6 +25,7 @@ from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
 from mailguard.server.pop3 import Pop3Settings
+from mailguard.server.web_settings import WebSettings
 from mailguard.state.database import StateSettings
 
 ENVIRONMENT = "MAILGUARD_CONFIG"
@@ -50,6 +51,7 @@ class MainFile(BaseModel):
     limits: LimitSettings = Field(default=LimitSettings(), description="connections")
     tls: TlsSettings = Field(default=TlsSettings(), description="certificates")
     pop3: Pop3Settings = Field(default=Pop3Settings(), description="POP3")
+    web: WebSettings = Field(default=WebSettings(), description="set-up pages")
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")
     state: StateSettings = Field(default=StateSettings(), description="the state database")
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")

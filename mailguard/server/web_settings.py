@@ -1,0 +1,65 @@
+"""What the set-up pages are made of: ``[web]`` of mailguard.toml, and the providers of all our domains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailguard.auth.accounts import Directory
+from mailguard.net.listening import ListenerSettings
+from mailguard.protocol.autoconfig.request import Provider, Security, Service
+
+_SERVICES = {
+    "imaps": ("imap", Security.IMPLICIT),
+    "imap": ("imap", Security.STARTTLS),
+    "pop3s": ("pop3", Security.IMPLICIT),
+    "pop3": ("pop3", Security.STARTTLS),
+    "submissions": ("smtp", Security.IMPLICIT),
+    "submission": ("smtp", Security.STARTTLS),
+}
+
+
+class WebSettings(BaseModel):
+    """``[web]`` of mailguard.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="", max_length=60, description="how clients call an account; empty: `Mail of DOMAIN`")
+    mta_sts: Literal["none", "testing", "enforce"] = Field(
+        default="testing", description="what mta-sts.txt asks of other servers; `none`: do without TLS if need be"
+    )
+    mta_sts_max_age: int = Field(default=604_800, ge=86_400, le=31_557_600, description="seconds it may be remembered")
+    pacc: bool = Field(default=False, description="serve the PACC document of draft-ietf-mailmaint-pacc")
+    contact: str = Field(default="", description="address in security.txt; empty: postmaster of the domain")
+    metrics_token: str = Field(default="", description="bearer token for /metrics; empty: from this machine only")
+    rate: int = Field(default=30, ge=1, description="requests a minute from one address (IPv6: one /64)")
+    burst: int = Field(default=60, ge=1, description="requests at once before the rate counts")
+    threads: int = Field(default=8, ge=1, le=200, description="threads of each worker that answer requests")
+
+
+def providers(
+    hostname: str, listeners: Iterable[ListenerSettings], directory: Directory, settings: WebSettings
+) -> Mapping[str, Provider]:
+    """The provider of every domain of ours, alias domains included, by its name."""
+    listeners = tuple(listeners)
+    services = tuple(
+        Service(*_named(listener)) for listener in listeners
+        if listener.kind in _SERVICES and not listener.address.startswith("/")
+    )  # fmt: skip
+    web = f"https://{hostname}{_https_port(listeners)}"
+    return {
+        domain: Provider(domain, hostname, settings.name or f"Mail of {domain}", services, web)
+        for domain in directory.domains
+    }
+
+
+def _named(listener: ListenerSettings) -> tuple[str, int, Security]:
+    protocol, security = _SERVICES[listener.kind]
+    return protocol, listener.tcp_port, security
+
+
+def _https_port(listeners: tuple[ListenerSettings, ...]) -> str:
+    ports = [listener.tcp_port for listener in listeners if listener.kind == "https"]
+    return "" if not ports or 443 in ports else f":{ports[0]}"
