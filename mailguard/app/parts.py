@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailguard.app.bus import Bus
+from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import Config
+from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.queue import Queue
+from mailguard.delivery.router import Router
 from mailguard.net.listener import Handler
 from mailguard.net.parking import Parking
 from mailguard.net.resolver import DnsResolver
@@ -25,9 +28,13 @@ from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.replay import run_tests
 from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
+from mailguard.server.pop3 import Pop3Server
+from mailguard.server.smtp import SmtpService
 from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
+from mailguard.store.account import AccountStore
+from mailguard.store.mailstore import MailStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,30 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     )
     authenticator = Authenticator(config.directory, shared.database, main.auth, emit=shared.bus, now=now)
     parts = Parts(plan, resolver, engine, authenticator)
+    stores = MailStore(config.data_dir / "index", main.hostname)
+
+    def open_store(account: Account) -> AccountStore:
+        return stores.open(account.key, account.maildir)
+
+    router = Router(config.directory)
+    local = LocalDelivery(router, open_store, shared.log)
+    smtp = SmtpService(
+        main.smtp,
+        hostname=main.hostname,
+        router=router,
+        engine=engine,
+        local=local,
+        queue=shared.queue,
+        authenticator=authenticator,
+        tls=plan.tls,
+        emit=shared.bus,
+        new_id=new_id,
+        log=shared.log,
+        now=now,
+    )
+    parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
+    pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
+    parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
 
     def run_queue(stop: threading.Event) -> None:
@@ -120,6 +151,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
             emit=shared.bus,
             log=shared.log,
             new_id=new_id,
+            local=local,
         ).run(stop)
 
     parts.jobs.append(run_queue)

@@ -25,6 +25,7 @@ from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
 from mailguard.server.pop3 import Pop3Settings
+from mailguard.server.smtp import SmtpSettings
 from mailguard.server.web_settings import WebSettings
 from mailguard.state.database import StateSettings
 
@@ -56,6 +57,7 @@ class MainFile(BaseModel):
     state: StateSettings = Field(default=StateSettings(), description="the state database")
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")
     policy: PolicySettings = Field(default=PolicySettings(), description="where policy and loose plugins are")
+    smtp: SmtpSettings = Field(default=SmtpSettings(), description="receiving mail")
     relay: RelaySettings = Field(default=RelaySettings(), description="mail to other servers")
     queue: QueueSettings = Field(default=QueueSettings(), description="retries and limits of outgoing mail")
     log: LogSettings = Field(default=LogSettings(), description="what is logged, and how")

@@ -74,16 +74,18 @@ class Installed:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
-        threading.Thread(target=self._follow, daemon=True).start()
+        self.lines = queue.SimpleQueue()
+        threading.Thread(target=self._follow, args=(self.process, self.lines), daemon=True).start()
         self.wait_for("ready", whole=True)
         return self
 
-    def _follow(self) -> None:
-        assert self.process is not None and self.process.stdout is not None
-        for line in self.process.stdout:
-            self.log.append(line.rstrip("\n"))
-            self.lines.put(line.rstrip("\n"))
-        self.lines.put("(the server has ended)")
+    def _follow(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self.log.append(line.rstrip("\n"))
+                lines.put(line.rstrip("\n"))
+        lines.put("(the server has ended)")
 
     def wait_for(self, text: str, timeout: float = 30, *, whole: bool = False) -> str:
         """The next line of output with this text in it; fails if it does not come."""

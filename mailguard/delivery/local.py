@@ -1,0 +1,75 @@
+"""Delivery into our own Maildirs: one file written and fsynced, the other recipients get links to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mailguard.auth.accounts import Account
+from mailguard.delivery.router import Router
+from mailguard.model.envelope import Envelope, Recipient
+from mailguard.model.message import Message
+from mailguard.model.reply import Reply
+from mailguard.model.trace import delivered_to, return_path
+from mailguard.store.account import AccountStore, MailboxNameError
+
+DELIVERED = Reply.of(250, "2.1.5", "delivered")
+LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
+
+
+class LocalDelivery:
+    """Delivers for SMTP and for the queue. ``open_store`` gives an account's mail."""
+
+    def __init__(self, router: Router, open_store: Callable[[Account], AccountStore], log: Any) -> None:
+        self._router = router
+        self._open = open_store
+        self._log = log
+
+    def is_local(self, domain: str) -> bool:
+        """Whether the domain is ours."""
+        return self._router.is_local(domain)
+
+    def deliver_to(
+        self, envelope: Envelope, message: Message, accounts: Sequence[Account], mailbox: str = "INBOX"
+    ) -> list[Account]:
+        """Delivers to each account; durable when it returns. Returns the accounts that could not take it; never
+        raises for what is wrong with one of them."""
+        top = [return_path(envelope)]
+        if len(accounts) == 1:
+            # With several, the one file they share would tell each of the others.
+            top.append(delivered_to(str(accounts[0].address)))
+        chunks = message.without(message.get_all("Return-Path")).prepend(*top).chunks()
+        failed: list[Account] = []
+        first: Path | None = None
+        for account in accounts:
+            try:
+                store = self._open(account)
+                first = self._one(store, chunks, first, mailbox)
+            except (OSError, MailboxNameError) as error:
+                self._log.error("delivery failed", id=envelope.id, account=account.key, error=str(error))
+                failed.append(account)
+            else:
+                self._log.info("delivered", id=envelope.id, to=account.key, where=mailbox)
+        return failed
+
+    def _one(self, store: AccountStore, chunks: tuple[bytes, memoryview], first: Path | None, mailbox: str) -> Path:
+        if first is not None:
+            try:
+                store.deliver_link(first, mailbox)
+            except OSError:  # another file system, or moved by its reader already: write it once more
+                store.deliver(chunks, mailbox)
+            return first
+        return store.deliver(chunks, mailbox)
+
+    def deliver(self, envelope: Envelope, message: Message, recipients: Sequence[Recipient]) -> list[Reply]:
+        """What the queue asks: one reply for each recipient of ours."""
+        replies = []
+        for recipient in recipients:
+            route = self._router.route(recipient.address, may_relay=False)
+            if isinstance(route, Reply):
+                replies.append(route)
+            else:
+                failed = self.deliver_to(envelope, message, route.accounts)
+                replies.append(LATER if failed else DELIVERED)
+        return replies

@@ -1,0 +1,43 @@
+"""Where mail for an address goes: to our accounts, out to other servers, or nowhere (RFC 5321 §3.6, §4.5.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailguard.auth.accounts import Account, Directory
+from mailguard.model.address import Address
+from mailguard.model.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The ways of one recipient: ``accounts`` to deliver to here, ``remote`` addresses to send to."""
+
+    accounts: tuple[Account, ...] = ()
+    remote: tuple[Address, ...] = ()
+
+
+class Router:
+    """Asks the directory; relays only for those who may."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def is_local(self, domain: str) -> bool:
+        """Whether the domain is ours."""
+        return self._directory.is_local(domain)
+
+    def route(self, address: Address, *, may_relay: bool) -> Route | Reply:
+        """The route, or the reply that refuses the recipient."""
+        if not self._directory.is_local(address.domain):
+            if not may_relay:
+                return Reply.of(550, "5.7.1", f"we do not relay to {address.domain}: sign in to send mail there")
+            if address.is_literal:
+                return Reply.of(550, "5.1.2", "mail to address literals is not sent")
+            return Route(remote=(address,))
+        found = self._directory.resolve(address)
+        if found.disabled:
+            return Reply.of(550, "5.2.1", f"the mailbox {address} is disabled")
+        if found.unknown:
+            return Reply.of(550, "5.1.1", f"there is no mailbox {address} here")
+        return Route(found.accounts, found.remote)
