@@ -62,6 +62,8 @@ def http_server(
         ConnectionClass = Connection
 
         def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
+            # Connections inherit it; without, the body would wait for the client to acknowledge the header.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket = sock
             self.bind_addr = ("127.0.0.1", sock.getsockname()[1])
             return sock
