@@ -16,7 +16,7 @@ from mailguard.protocol.autoconfig import mozilla, outlook, pacc
 from mailguard.protocol.autoconfig.request import Provider, RequestError, host_domain, parse_address, parse_pox
 from mailguard.server.web_help import help_page
 from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_settings import WebSettings
+from mailguard.server.web_settings import WebSettings, mta_sts_policy
 
 if TYPE_CHECKING:  # Flask is not loaded before a listener wants it
     from flask import Flask, Request, Response
@@ -170,10 +170,8 @@ class _Answers:
         provider = self.pages.providers.get(host_domain(request.host))
         if provider is None or not request.host.lower().startswith("mta-sts.") or not request.is_secure:
             return self.empty(404)
-        settings = self.pages.settings
-        lines = ("version: STSv1", f"mode: {settings.mta_sts}", f"mx: {provider.hostname}",
-                 f"max_age: {settings.mta_sts_max_age}")  # fmt: skip
-        return self.reply("".join(f"{line}\r\n" for line in lines).encode(), "text/plain; charset=utf-8")
+        body = mta_sts_policy(self.pages.settings, provider.hostname)
+        return self.reply(body, "text/plain; charset=utf-8")
 
     def pacc(self, request: Request) -> Response:
         body = self.pages.pacc.get(host_domain(request.host)) if self.pages.settings.pacc else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -53,6 +54,17 @@ def providers(
         domain: Provider(domain, hostname, settings.name or f"Mail of {domain}", services, web)
         for domain in directory.domains
     }
+
+
+def mta_sts_policy(settings: WebSettings, hostname: str) -> bytes:
+    """The octets of ``mta-sts.txt`` (RFC 8461 §3.2)."""
+    lines = ("version: STSv1", f"mode: {settings.mta_sts}", f"mx: {hostname}", f"max_age: {settings.mta_sts_max_age}")
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def mta_sts_id(settings: WebSettings, hostname: str) -> str:
+    """The id for ``_mta-sts``, another one whenever the policy changes."""
+    return hashlib.sha256(mta_sts_policy(settings, hostname)).hexdigest()[:20]
 
 
 def _named(listener: ListenerSettings) -> tuple[str, int, Security]:
