@@ -30,6 +30,7 @@ from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
+from mailguard.server.web_settings import providers
 from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
@@ -93,6 +94,7 @@ class Parts:
     engine: Engine
     authenticator: Authenticator
     handlers: dict[str, Handler] = field(default_factory=dict)
+    web: Callable[..., Any] | None = None
     jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
 
 
@@ -139,6 +141,8 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
+    if any(listener.kind in ("http", "https") for listener in main.listener):
+        parts.web = _web(config)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
 
     def run_queue(stop: threading.Event) -> None:
@@ -157,6 +161,15 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     parts.jobs.append(run_queue)
     engine.start()
     return parts
+
+
+def _web(config: Config) -> Callable[..., Any]:
+    from mailguard.server.web import WebPages, application  # Flask costs memory: only where it is used
+
+    main = config.main
+    known = providers(main.hostname, main.listener, config.directory, main.web)
+    made: Callable[..., Any] = application(WebPages(main.web, main.hostname, known, config.data_dir / "challenges"))
+    return made
 
 
 def new_id() -> str:

@@ -17,6 +17,7 @@ from mailguard.net.listener import Census, Listener
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.tls import TlsError
 from mailguard.pipeline.registry import PluginError
+from mailguard.server.web_serve import http_server
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DRAIN = 10.0  # seconds from SIGTERM to the end
@@ -55,7 +56,26 @@ class Worker:
             for settings, sock in sockets
             if settings.kind in self._parts.handlers
         ]
+        self._web = self._web_servers(sockets)
         self._elected = Elected(plan.config.data_dir / "runner.lock", self._jobs, self._log)
+
+    def _web_servers(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Any]:
+        def application(*arguments: Any) -> Any:
+            assert self._parts.web is not None
+            return self._parts.web(*arguments)  # whichever configuration is in force
+
+        plan, main = self._parts.plan, self._parts.plan.config.main
+        return [
+            http_server(
+                sock,
+                application,
+                tls=plan.tls if settings.kind == "https" else None,
+                threads=main.web.threads,
+                log=self._log,
+            )
+            for settings, sock in sockets
+            if settings.kind in ("http", "https")
+        ]
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serves until SIGTERM; blocks. Signals must be blocked in the calling thread."""
@@ -65,6 +85,9 @@ class Worker:
         shared.parking.start()
         for listener in self._listeners:
             listener.start()
+        for server in self._web:
+            server.prepare()
+            threading.Thread(target=server.serve, name="web", daemon=True).start()
         self._elected.start()
         ready()
         while os.getppid() == self._supervisor:
@@ -117,6 +140,8 @@ class Worker:
         until = time.monotonic() + DRAIN - 1.5
         for listener in self._listeners:
             listener.stop_accepting()
+        for server in self._web:
+            server.stop()
         self._shared.parking.stop()
         self._wait_idle(time.monotonic() + _PATIENCE)
         for listener in self._listeners:

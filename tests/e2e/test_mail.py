@@ -9,6 +9,8 @@ import smtplib
 import ssl
 import subprocess
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -105,6 +107,26 @@ def test_mail_for_other_domains_waits_in_the_queue(server: Any) -> None:
         client.sendmail(USER1, ["bob@elsewhere.test"], MESSAGE.format("out"))
     listed = server.run("queue", "--config", str(server.config), "list", "--json", config=False).stdout
     assert "bob@elsewhere.test" in listed
+
+
+def test_set_up_requests_are_answered(server: Any) -> None:
+    for path in (
+        "/mail/config-v1.1.xml?emailaddress=user1%40office.test",
+        "/.well-known/autoconfig/mail/config-v1.1.xml",
+    ):
+        request = urllib.request.Request(f"http://127.0.0.1:{server.port(80)}{path}", headers={"Host": "office.test"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.headers["Content-Type"].startswith(("text/xml", "application/xml"))
+            text = answer.read().decode()
+        assert "<domain>office.test</domain>" in text
+        assert f"<port>{server.port(465)}</port>" in text
+    url = f"http://127.0.0.1:{server.port(80)}/mail/config-v1.1.xml?emailaddress=a%40elsewhere.test"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url, timeout=20)
+    with refused.value:
+        assert (refused.value.code, refused.value.read()) == (404, b"")
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port(80)}/healthz", timeout=20) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed")
