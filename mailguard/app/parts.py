@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import secrets
 import threading
 import time
@@ -65,6 +66,9 @@ def make_plan(config: Config) -> Plan:
             problems.append(Problem(file, 0, 0, text))
     if problems:
         raise ConfigError(problems)
+    if any(listener.kind in ("http", "https") for listener in config.main.listener):
+        for library in ("flask", "cheroot.wsgi"):  # before the fork: workers share their memory
+            importlib.import_module(library)
     return Plan(config, policy, tls)
 
 

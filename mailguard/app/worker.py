@@ -17,7 +17,7 @@ from mailguard.net.listener import Census, Listener
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.tls import TlsError
 from mailguard.pipeline.registry import PluginError
-from mailguard.server.web_serve import http_server
+from mailguard.server.web_serve import http_server, use_tls
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DRAIN = 10.0  # seconds from SIGTERM to the end
@@ -113,6 +113,8 @@ class Worker:
         for listener in self._listeners:
             listener.handler = parts.handlers.get(listener.settings.kind, listener.handler)
             listener.tls = plan.tls
+        for server in self._web:
+            use_tls(server, plan.tls)
         # Sessions under way hold the old parts; their plugins stop once they must be through.
         retire = threading.Timer(_OLD_ENGINE, old.engine.stop)
         retire.daemon = True

@@ -11,6 +11,7 @@ import click
 
 COMMANDS = {
     "check": "check:check",
+    "dns": "dns:dns",
     "init": "init:init",
     "plugins": "plugins:plugins",
     "policy": "policy:policy",

@@ -37,7 +37,7 @@ class WebPages:
     providers: Mapping[str, Provider]
     challenges: Path
     healthy: Callable[[], bool] = lambda: True
-    metrics: Callable[[], bytes] = lambda: b""
+    metrics: Callable[[], bytes] | None = None
     now: Callable[[], float] = time.time
 
     @cached_property
@@ -203,7 +203,8 @@ class _Answers:
     def metrics(self, request: Request) -> Response:
         token = self.pages.settings.metrics_token
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
-        if not (hmac.compare_digest(given, token.encode()) if token else _local(request.remote_addr)):
+        allowed = hmac.compare_digest(given, token.encode()) if token else _local(request.remote_addr)
+        if not allowed or self.pages.metrics is None:
             return self.empty(404)
         return self.reply(self.pages.metrics(), "text/plain; version=0.0.4; charset=utf-8")
 

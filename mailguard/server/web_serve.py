@@ -21,7 +21,7 @@ def http_server(
 ) -> Any:
     """A cheroot server; call its ``serve`` method (in a thread of its own) after ``prepare``, and ``stop`` to end.
 
-    With ``tls`` it speaks HTTPS, with whichever certificate is loaded when a client comes.
+    With ``tls`` it speaks HTTPS, with whichever certificate is loaded when a client comes; ``use_tls`` swaps them all.
     """
     from cheroot.makefile import StreamReader, StreamWriter
     from cheroot.server import HTTPConnection
@@ -40,7 +40,7 @@ def http_server(
 
         def __init__(self, contexts: TlsContexts) -> None:
             super().__init__("", "")
-            self._contexts = contexts
+            self.contexts = contexts
 
         def bind(self, sock: socket.socket) -> socket.socket:
             return sock
@@ -49,7 +49,7 @@ def http_server(
             return (StreamReader if "r" in mode else StreamWriter)(sock, mode, bufsize)
 
         def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
-            context = self._contexts.server_context()
+            context = self.contexts.server_context()
             wrapped = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             return wrapped, self.get_environ()
 
@@ -75,8 +75,15 @@ def http_server(
         ("127.0.0.1", sock.getsockname()[1]), app, numthreads=threads, max=threads, server_name="mailguard",
         timeout=READ_TIMEOUT, request_queue_size=_BACKLOG,
     )  # fmt: skip
+    server.shutdown_timeout = 2
     server.max_request_header_size = MAX_HEADER
     server.max_request_body_size = MAX_BODY
     if tls is not None:
         server.ssl_adapter = Tls(tls)
     return server
+
+
+def use_tls(server: Any, tls: TlsContexts | None) -> None:
+    """From the next connection on these certificates are shown, where the server speaks HTTPS at all."""
+    if tls is not None and server.ssl_adapter is not None:
+        server.ssl_adapter.contexts = tls
