@@ -113,7 +113,7 @@ class House:
     def close(self) -> None:
         self.stop.set()
         if self.thread:
-            self.thread.join(15)
+            self.thread.join(60)
             assert not self.thread.is_alive()
         self.database.close()
 
