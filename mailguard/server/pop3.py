@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -34,7 +36,7 @@ from mailguard.protocol.pop3.maildrop import Entry, unique_id
 from mailguard.protocol.pop3.server import Pop3Session
 from mailguard.protocol.wire import NEED_DATA
 from mailguard.store.account import AccountStore
-from mailguard.store.mailbox import Mailbox
+from mailguard.store.mailbox import Mailbox, with_crlf
 from mailguard.store.snapshot import ExpungedError, NoSuchMailboxError
 
 LOCK_NAME = "pop3.lock"
@@ -115,6 +117,7 @@ class _Connection:
         self._session = Pop3Session(server.offer(stream))
         self._exchange: sasl.Exchange | None = None
         self._mailbox: Mailbox | None = None
+        self._files: dict[int, str] = {}
         self._release: Callable[[], None] = lambda: None
 
     def release(self) -> None:
@@ -233,10 +236,11 @@ class _Connection:
         try:
             mailbox = self._server.open_store(account).mailbox("INBOX")
             entries = _entries(mailbox)
+            files = mailbox.files()
         except BaseException:
             lock()
             raise
-        self._release, self._mailbox = lock, mailbox
+        self._release, self._mailbox, self._files = lock, mailbox, files
         self._session.opened(entries)
         self._stream.set_deadline(None)
         self._stream.timeout = self._server.settings.timeout
@@ -244,7 +248,7 @@ class _Connection:
     def _retrieve(self, event: Retrieve) -> None:
         assert self._mailbox is not None  # or the session were not in TRANSACTION
         try:
-            raw = self._mailbox.raw(event.entry.uid)
+            raw = self._read_message(self._mailbox, event.entry.uid)
         except ExpungedError:
             self._session.failed("the message was removed by another program meanwhile")
             return
@@ -253,6 +257,12 @@ class _Connection:
             self._session.failed("the message cannot be read now", "SYS/TEMP")
             return
         self._session.message(event, raw if self._session.utf8 else downgraded(raw))
+
+    def _read_message(self, mailbox: Mailbox, uid: int) -> bytes:
+        # The place known from the start, without a look at the index: a third of the time.
+        with contextlib.suppress(FileNotFoundError, KeyError), io.FileIO(self._files[uid]) as file:
+            return with_crlf(file.read())
+        return mailbox.raw(uid)
 
     def _quit(self, deleted: list[int]) -> None:
         ok = True

@@ -141,6 +141,12 @@ class Mailbox:
             raise ExpungedError(f"{self.name}: no message with UID {uid}")
         return self.path / str(row[0]) / os.fsdecode(row[1])
 
+    def files(self) -> dict[int, str]:
+        """Where the file of every message is now, by UID; another program may rename it any time (see ``raw``)."""
+        with self._read() as (db, state):
+            rows = db.execute("SELECT uid, folder, name FROM message WHERE mailbox=?", (state.id,)).fetchall()
+        return {uid: f"{self.path}/{folder}/{os.fsdecode(name)}" for uid, folder, name in rows}
+
     def raw(self, uid: int) -> bytes:
         """The message's octets with CRLF line ends, whatever the file has. Raises ExpungedError."""
         for _ in range(3):
@@ -150,8 +156,7 @@ class Mailbox:
                 # Renamed by another program since we looked.
                 self._look_again()
             else:
-                bare = data.count(b"\n") != data.count(b"\r\n")
-                return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if bare else data
+                return with_crlf(data)
         raise ExpungedError(f"{self.name}: the file of UID {uid} is gone")
 
     def _look_again(self) -> None:
@@ -314,6 +319,13 @@ class Mailbox:
         pairs = self.copy(uids, target)
         self.remove([old for old, _ in pairs])
         return pairs
+
+
+def with_crlf(data: bytes) -> bytes:
+    """A message's octets with CRLF line ends, whatever its file has."""
+    if data.count(b"\n") == data.count(b"\r\n"):
+        return data
+    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def _combine(had: set[str], wanted: set[str], mode: str, keywords: int) -> set[str]:

@@ -146,6 +146,14 @@ def test_one_session_at_a_time_while_mail_arrives_and_goes(office: Office) -> No
     assert office.store.mailbox("INBOX").uids() == [3]
 
 
+def test_a_message_renamed_by_another_program_is_still_read(office: Office) -> None:
+    office.store.deliver([MAIL.replace(b"\r\n", b"\n")])
+    client = office.signed_in()
+    office.store.mailbox("INBOX").store([1], "+", ["\\Seen"])
+    assert b"\r\n".join(client.retr(1)[1]) + b"\r\n" == MAIL
+    client.quit()
+
+
 def test_passwords_only_inside_tls(office: Office) -> None:
     client = poplib.POP3("127.0.0.1", office.pop3, timeout=20)
     assert "USER" not in client.capa() and "SASL" not in client.capa()
