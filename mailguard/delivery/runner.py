@@ -133,16 +133,21 @@ class Runner:
             else:
                 soonest = min(soonest, first)
         # One worker each, round after round, so that a large backlog cannot take all threads first.
-        started = True
-        while due and started:
+        # As many rounds as one destination may have workers: a worker that found nothing must not be followed by
+        # another for ever, and none is started once the end has begun; those that end ring for the next look.
+        for _ in range(self._settings.concurrency):
             started = False
             for destination in due:
+                if self._stop.is_set():
+                    return 0.0
                 if len(self._threads) >= self._settings.threads:
                     return max(0.0, soonest - now)
                 wait = self._start_worker(destination, now)
                 started |= wait == 0
                 if wait:
                     soonest = min(soonest, now + wait)
+            if not started:
+                break
         return max(0.0, soonest - now)
 
     def _start_worker(self, destination: str, now: float) -> float:
