@@ -10,7 +10,6 @@ from functools import lru_cache
 _WORD = re.compile(r"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\s]*(?:\?[^=?\s][^?\s]*)*)\?=")
 _BETWEEN = re.compile(r"(\?=)\s+(?==\?[^?\s]+\?[bBqQ]\?)")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
-_SOFT_BREAK = re.compile(rb"[ \t]*=?[ \t]*\r?\n")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 # Codecs that name no charset, or whose decoding costs more than it is worth on hostile input.
