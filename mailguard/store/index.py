@@ -10,7 +10,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-VERSION = 1
+from mailguard.store import content
+
+VERSION = 2
 _SCHEMA = """
 CREATE TABLE mailbox (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, guid TEXT NOT NULL, uid_validity INTEGER NOT NULL,
@@ -20,7 +22,7 @@ CREATE TABLE mailbox (
 CREATE TABLE message (
   mailbox INTEGER NOT NULL, uid INTEGER NOT NULL, base TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
   flags TEXT NOT NULL, modseq INTEGER NOT NULL, size INTEGER NOT NULL, date INTEGER NOT NULL, saved INTEGER NOT NULL,
-  guid TEXT NOT NULL, uidl TEXT NOT NULL, PRIMARY KEY (mailbox, uid)
+  guid TEXT NOT NULL, uidl TEXT NOT NULL, cid INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (mailbox, uid)
 ) WITHOUT ROWID;
 CREATE INDEX message_modseq ON message (mailbox, modseq);
 CREATE TABLE expunged (
@@ -91,7 +93,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
-        for statement in _SCHEMA.split(";"):
+        for statement in (_SCHEMA + content.SCHEMA).split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("COMMIT")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from mailguard.store import maildir, uidlist
+from mailguard.store import content, maildir, uidlist
 from mailguard.store.index import Index
 from mailguard.store.snapshot import (
     Changes,
@@ -27,7 +30,10 @@ from mailguard.store.uidlist import MAX_KEYWORDS, Record
 _BY_FLAG = {flag.lower(): letter for letter, flag in maildir.LETTERS.items()}
 _SETTLE = 0.05  # seconds; a folder changed so shortly before it was read may have changed again unseen
 _PATIENCE = 1.0  # seconds between two looks at an unsettled folder
-COLUMNS = frozenset({"uid", "flags", "modseq", "size", "date", "saved", "guid", "uidl"})
+_BULK = 200  # messages described at a time, between which others have their turn
+OWN = ("uid", "flags", "modseq", "size", "date", "saved", "guid", "uidl")
+COLUMNS = frozenset({*OWN, *content.READY, *content.TERMS, "body"})
+"""What ``rows`` can tell. ``date`` is INTERNALDATE and ``saved`` the save date, in Unix time; see ``content``."""
 
 
 class Mailbox:
@@ -102,19 +108,88 @@ class Mailbox:
         with self._read() as (db, state):
             return [uid for (uid,) in db.execute("SELECT uid FROM message WHERE mailbox=? ORDER BY uid", (state.id,))]
 
-    def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[int | str | bytes, ...]]:
-        """These columns (see COLUMNS) of these messages, or of all, by ascending UID; missing UIDs are left out."""
+    def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """These columns (see COLUMNS) of these messages, or of all, by ascending UID; missing UIDs are left out.
+        Messages nobody described yet are read first."""
         if not COLUMNS.issuperset(columns):
             raise ValueError(f"unknown columns {set(columns) - COLUMNS}")
-        base = f"SELECT {', '.join(columns)} FROM message WHERE mailbox = ?"
-        with self._read() as (db, state):
+        if "body" in columns:
+            return self._with_body(uids, columns)
+        expressions, joins = content.columns_sql(columns, OWN)
+        base = f"SELECT {', '.join(expressions)} FROM message m {joins} WHERE m.mailbox = ?"
+        found: list[tuple[Any, ...]] = []
+        with self._described(uids) if joins else self._read() as (db, state):
             if uids is None:
-                return db.execute(f"{base} ORDER BY uid", (state.id,)).fetchall()
-            found: list[tuple[int | str | bytes, ...]] = []
+                return db.execute(f"{base} ORDER BY m.uid", (state.id,)).fetchall()
             for some in _portions(uids):
                 marks = ",".join("?" * len(some))
-                found += db.execute(f"{base} AND uid IN ({marks}) ORDER BY uid", (state.id, *some)).fetchall()
-            return found
+                found += db.execute(f"{base} AND m.uid IN ({marks}) ORDER BY m.uid", (state.id, *some)).fetchall()
+        return found
+
+    def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """BODY without extensions is asked for so rarely that it is not kept."""
+        others = [column for column in columns if column != "body"]
+        at = columns.index("body")
+        found = []
+        for uid, *row in self.rows(uids, ["uid", *others]):
+            with contextlib.suppress(ExpungedError):
+                row.insert(at, content.read(self.raw(uid))[0].body)
+                found.append(tuple(row))
+        return found
+
+    def containing(self, term: str, text: str) -> list[int]:
+        """UIDs whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded as sort.fold does);
+        an empty text finds every message that has the field."""
+        return self.matching(
+            f"instr({{{term}}}, ?) > 0" if text else f"{{{term}}} IS NOT NULL", *([text] if text else [])
+        )
+
+    def matching(self, condition: str, *values: int | str) -> list[int]:
+        """UIDs for which an SQL condition holds, ascending; columns stand in braces: ``{size} > ?``."""
+        columns = sorted(set(re.findall(r"\{(\w+)\}", condition)))
+        expressions, joins = content.columns_sql(columns, OWN)
+        where = condition.format_map(dict(zip(columns, expressions, strict=True)))
+        query = f"SELECT m.uid FROM message m {joins} WHERE m.mailbox = ? AND ({where}) ORDER BY m.uid"
+        with self._described(None) if joins else self._read() as (db, state):
+            return [uid for (uid,) in db.execute(query, (state.id, *values))]
+
+    @contextlib.contextmanager
+    def _described(self, uids: Sequence[int] | None) -> Iterator[tuple[sqlite3.Connection, State]]:
+        """As ``_read``, with a description of each of these messages in the index."""
+        wanted = None if uids is None else set(uids)
+        while True:
+            with self._read() as (db, state):
+                missing = self._undescribed(db, state, wanted)
+                if not missing:
+                    yield db, state
+                    return
+            self._describe(state.id, missing)
+
+    def _undescribed(
+        self, db: sqlite3.Connection, state: State, wanted: set[int] | None
+    ) -> list[tuple[int, str, bytes]]:
+        query = "SELECT uid, folder, name FROM message WHERE mailbox=? AND cid=0 ORDER BY uid"
+        if wanted is None:
+            return db.execute(f"{query} LIMIT {_BULK}", (state.id,)).fetchall()
+        rows = (row for row in db.execute(query, (state.id,)) if row[0] in wanted)
+        return list(itertools.islice(rows, _BULK))
+
+    def _describe(self, mailbox: int, messages: Sequence[tuple[int, str, bytes]]) -> None:
+        """Reads messages and adds what they hold to the index; never touches a UID or a MODSEQ."""
+        found, sizes = [], []
+        for uid, folder, name in messages:
+            try:
+                with open(f"{self.path}/{folder}/{os.fsdecode(name)}", "rb") as file:
+                    raw = with_crlf(file.read())
+            except FileNotFoundError:
+                self._look_again()  # renamed or removed by another program
+                continue
+            found.append(content.read(raw))
+            sizes.append((len(raw), uid))
+        with self._index.write() as db:
+            cids = content.insert(db, found)
+            rows = [(cid, size, mailbox, uid) for cid, (size, uid) in zip(cids, sizes, strict=True)]
+            db.executemany("UPDATE message SET cid=?, size=? WHERE mailbox=? AND uid=?", rows)
 
     def changes(self, since: int) -> Changes:
         """What is new, changed or gone after MODSEQ ``since``."""
@@ -166,26 +241,31 @@ class Mailbox:
     def append(self, messages: Sequence[NewMessage]) -> list[int]:
         """Adds messages, all or none; returns their UIDs. Each is durable when this returns."""
         spooled: list[tuple[Path, NewMessage]] = []
+        described = []
         try:
             for message in messages:
                 size = sum(len(chunk) for chunk in message.chunks)
                 base = maildir.unique_base(self._host, size)
                 spooled.append((maildir.write(self.path, base, message.chunks, mtime=message.date), message))
+                described.append(content.read(with_crlf(b"".join(message.chunks))))
             with self._exclusive() as (db, state):
-                return self._add(db, state, [(path, path.name, m.flags) for path, m in spooled])
+                cids = content.insert(db, described)
+                files = [(path, m.flags, cid) for (path, m), cid in zip(spooled, cids, strict=True)]
+                return self._add(db, state, files)
         finally:
             for path, _ in spooled:
                 path.unlink(missing_ok=True)
 
     def _add(
-        self, db: sqlite3.Connection, state: State, files: Sequence[tuple[Path, str, tuple[str, ...]]]
+        self, db: sqlite3.Connection, state: State, files: Sequence[tuple[Path, tuple[str, ...], int]]
     ) -> list[int]:
-        """Renames complete files to ``cur`` and numbers them: ``(file, base name, flags)``."""
-        letters = [self._letters(flags) for _, _, flags in files]
+        """Renames complete files to ``cur`` and numbers them: ``(file, flags, content id)``."""
+        letters = [self._letters(flags) for _, flags, _ in files]
         keywords = uidlist.read_keywords(self.path)
         modseq = next_modseq(self.path, state)
         records, rows = [], []
-        for (path, base, _), some in zip(files, letters, strict=True):
+        for (path, _, cid), some in zip(files, letters, strict=True):
+            base = path.name
             name = maildir.join_name(base, some)
             os.rename(path, self.path / "cur" / name)
             found = os.stat(self.path / "cur" / name)
@@ -194,12 +274,12 @@ class Mailbox:
             rows.append((
                 state.id, state.next_uid, os.fsencode(base), "cur", os.fsencode(name),
                 flags_of("".join(some), keywords), modseq, size, int(found.st_mtime), int(time.time()),
-                os.fsencode(base), "",
+                os.fsencode(base), "", cid,
             ))  # fmt: skip
             state.next_uid += 1
         maildir.sync_folder(self.path / "cur")
         uidlist.append_records(self.path, records)
-        db.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+        db.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
         self._keep(db, state)
         return [record.uid for record in records]
 
@@ -300,13 +380,15 @@ class Mailbox:
         """Copies by hard link, all or none; returns pairs of old and new UID. INTERNALDATE and flags are kept."""
         with self._read() as (db, state):
             sources = list(self._files(db, state, uids))
-        linked: list[tuple[Path, str, tuple[str, ...]]] = []
+            cids = dict(db.execute("SELECT uid, cid FROM message WHERE mailbox=?", (state.id,)))
+        linked: list[tuple[Path, tuple[str, ...], int]] = []
         try:
-            for _, folder, name, flags, _ in sources:
+            for uid, folder, name, flags, _ in sources:
                 size = maildir.stated_size(name) or os.stat(self.path / folder / name).st_size
                 base = maildir.unique_base(self._host, size)
                 os.link(self.path / folder / name, target.path / "tmp" / base)
-                linked.append((target.path / "tmp" / base, base, tuple(flags.split())))
+                cid = cids.get(uid, 0) if target._index is self._index else 0
+                linked.append((target.path / "tmp" / base, tuple(flags.split()), cid))
             with target._exclusive() as (db, state):
                 new = target._add(db, state, linked) if linked else []
         finally:

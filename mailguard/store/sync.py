@@ -211,7 +211,7 @@ class Sync:
         if rows:
             gone = [row.uid for row in rows.values()]
             forget(self._db, state.id, gone, modseq or next_modseq(self._path, state))
-        self._db.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", inserts)
+        self._db.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,0)", inserts)
         self._db.executemany(
             "UPDATE message SET folder=?, name=?, flags=?, modseq=iif(?, ?, modseq) WHERE mailbox=? AND uid=?", updates
         )
