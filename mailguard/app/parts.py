@@ -121,7 +121,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     )
     authenticator = Authenticator(config.directory, shared.database, main.auth, emit=shared.bus, now=now)
     parts = Parts(plan, resolver, engine, authenticator)
-    stores = MailStore(config.data_dir / "index", main.hostname)
+    stores = MailStore(config.data_dir / "index", main.hostname, shared.log)
 
     def open_store(account: Account) -> AccountStore:
         return stores.open(account.key, account.maildir)

@@ -15,6 +15,7 @@ from mailguard.store import maildir, uidlist
 from mailguard.store.index import Index
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NoSuchMailboxError
+from mailguard.store.watch import Bell
 
 SEPARATOR = "/"
 MAX_NAME = 254  # octets of a folder's name on disk
@@ -44,10 +45,19 @@ class MailboxInfo:
 class AccountStore:
     """The mail of one account. ``root`` is the Maildir of its INBOX, ``index`` the file of its cache."""
 
-    def __init__(self, root: Path, index: Path, *, host: str = "", new_subscribed: Iterable[str] = SPECIAL_USE) -> None:
+    def __init__(
+        self,
+        root: Path,
+        index: Path,
+        *,
+        host: str = "",
+        new_subscribed: Iterable[str] = SPECIAL_USE,
+        bell: Bell | None = None,
+    ) -> None:
         self.root = root
         self._index = Index(index)
         self._host = maildir.host_part(host)
+        self._bell = bell or Bell()
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         if not maildir.is_maildir(root):
@@ -84,7 +94,7 @@ class AccountStore:
         with self._lock:
             name = canonical(name)
             if name not in self._mailboxes:
-                self._mailboxes[name] = Mailbox(self._index, path, name, self._host)
+                self._mailboxes[name] = Mailbox(self._index, path, name, self._host, self._bell)
             return self._mailboxes[name]
 
     def names(self) -> list[str]:
@@ -191,6 +201,7 @@ class AccountStore:
         base = maildir.unique_base(self._host, sum(len(chunk) for chunk in chunks))
         spooled = maildir.write(path, base, chunks)
         maildir.publish(spooled, path / "new" / base)
+        self._bell.ring(path)
         return path / "new" / base
 
     def deliver_link(self, source: Path, name: str = "INBOX") -> Path:
@@ -200,6 +211,7 @@ class AccountStore:
         base = maildir.unique_base(self._host, source.stat().st_size)
         os.link(source, path / "tmp" / base)
         maildir.publish(path / "tmp" / base, path / "new" / base)
+        self._bell.ring(path)
         return path / "new" / base
 
     def _deliverable(self, name: str) -> Path:

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mailguard.store.snapshot import (
 )
 from mailguard.store.sync import State, Sync, flags_of, forget, load_state, next_modseq, save_state, stamp
 from mailguard.store.uidlist import MAX_KEYWORDS, Record
+from mailguard.store.watch import Bell, Registration
 
 _BY_FLAG = {flag.lower(): letter for letter, flag in maildir.LETTERS.items()}
 _SETTLE = 0.05  # seconds; a folder changed so shortly before it was read may have changed again unseen
@@ -39,12 +40,18 @@ COLUMNS = frozenset({*OWN, *content.READY, *content.TERMS, "body"})
 class Mailbox:
     """A mailbox over a Maildir at ``path``. Raises OSError, LockTimeoutError from whatever touches files."""
 
-    def __init__(self, index: Index, path: Path, name: str, host: str) -> None:
+    def __init__(self, index: Index, path: Path, name: str, host: str, bell: Bell | None = None) -> None:
         self.name = name
         self.path = path
         self._index = index
         self._host = host
         self._turn = threading.RLock()
+        self._bell = bell or Bell()
+        self._rings = False  # something changed that listeners do not know yet
+
+    def listen(self, callback: Callable[[], object]) -> Registration:
+        """Calls back whenever anybody may have changed the mailbox (see ``watch.Bell``), until it is closed."""
+        return self._bell.register(self.path, callback)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[tuple[sqlite3.Connection, State]]:
@@ -54,6 +61,9 @@ class Mailbox:
             if state is None or not self._current(state):
                 state = Sync(db, self.path, self.name).run()
             yield db, state
+        if self._rings:
+            self._rings = False
+            self._bell.ring(self.path)
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         if not self.path.is_dir():
@@ -70,6 +80,7 @@ class Mailbox:
         state.stamp = stamp(self.path)
         state.scanned = time.time()
         save_state(db, state)
+        self._rings = True
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[tuple[sqlite3.Connection, State]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from mailguard.store.account import AccountStore
+from mailguard.store.watch import Bell
 
 _OPEN = 200
 
@@ -15,9 +17,10 @@ _OPEN = 200
 class MailStore:
     """Opens account stores. ``index_dir`` is node-local; ``host`` goes into file names. Safe for threads."""
 
-    def __init__(self, index_dir: Path, host: str) -> None:
+    def __init__(self, index_dir: Path, host: str, log: Any = None) -> None:
         self._index_dir = index_dir
         self._host = host
+        self.bell = Bell(log)
         self._lock = threading.Lock()
         self._open: OrderedDict[str, AccountStore] = OrderedDict()
 
@@ -26,7 +29,8 @@ class MailStore:
         with self._lock:
             found = self._open.get(key)
             if found is None:
-                found = AccountStore(maildir, self._index_dir / f"{quote(key, safe='@')}.db", host=self._host)
+                index = self._index_dir / f"{quote(key, safe='@')}.db"
+                found = AccountStore(maildir, index, host=self._host, bell=self.bell)
                 self._open[key] = found
                 if len(self._open) > _OPEN:
                     self._open.popitem(last=False)  # closed once nobody uses it any more
