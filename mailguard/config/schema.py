@@ -15,6 +15,7 @@ from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.throttle import AuthSettings
 from mailguard.config.decode import ConfigError, decode, read_source
+from mailguard.delivery.dnscheck import DnsCheckSettings
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
 from mailguard.model.address import parse_domain
 from mailguard.net.listener import LimitSettings
@@ -54,6 +55,7 @@ class MainFile(BaseModel):
     pop3: Pop3Settings = Field(default=Pop3Settings(), description="POP3")
     web: WebSettings = Field(default=WebSettings(), description="set-up pages")
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")
+    dns_check: DnsCheckSettings = Field(default=DnsCheckSettings(), description="what we publish, looked after")
     state: StateSettings = Field(default=StateSettings(), description="the state database")
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")
     policy: PolicySettings = Field(default=PolicySettings(), description="where policy and loose plugins are")
