@@ -100,6 +100,7 @@ class Parts:
     handlers: dict[str, Handler] = field(default_factory=dict)
     web: Callable[..., Any] | None = None
     jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
+    retired: threading.Event = field(default_factory=threading.Event)  # set when other parts have taken over
 
 
 def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.time) -> Parts:
@@ -148,6 +149,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     if any(listener.kind in ("http", "https") for listener in main.listener):
         parts.web = _web(config)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
+    shared.queue.destination = relay.routes.destination
 
     def run_queue(stop: threading.Event) -> None:
         """Built anew each time it starts, in the worker that was elected."""
