@@ -29,6 +29,7 @@ from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.replay import run_tests
 from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
+from mailguard.pipeline.texts import Texts
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
 from mailguard.server.web_settings import providers
@@ -48,12 +49,12 @@ class Plan:
     tls: TlsContexts | None
 
 
-def make_plan(config: Config) -> Plan:
+def make_plan(config: Config, texts: Texts | None = None) -> Plan:
     """Compiles the policy, runs its own tests, loads the certificates. Raises ConfigError with every mistake."""
     problems: list[Problem] = []
     policy, tls = Policy(), None
     try:
-        policy = read_policy(config.main.policy, config.base)
+        policy = read_policy(config.main.policy, config.base, texts)
     except PolicyError as error:
         problems += error.problems
     else:
@@ -67,8 +68,7 @@ def make_plan(config: Config) -> Plan:
     if problems:
         raise ConfigError(problems)
     if any(listener.kind in ("http", "https") for listener in config.main.listener):
-        for library in ("flask", "cheroot.wsgi"):  # before the fork: workers share their memory
-            importlib.import_module(library)
+        importlib.import_module("cheroot.wsgi")  # before the fork: workers share its memory
     return Plan(config, policy, tls)
 
 
@@ -147,7 +147,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     if any(listener.kind in ("http", "https") for listener in main.listener):
-        parts.web = _web(config)
+        parts.web = Later(lambda: _web(config))
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
     shared.queue.destination = relay.routes.destination
 
@@ -169,8 +169,24 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     return parts
 
 
+class Later:
+    """A function that is made at its first call: the pages need 8 MB, and are asked for seldom."""
+
+    def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Calls it, after making it if need be."""
+        if self._made is None:
+            with self._lock:
+                self._made = self._made or self._make()
+        return self._made(*arguments)
+
+
 def _web(config: Config) -> Callable[..., Any]:
-    from mailguard.server.web import WebPages, application  # Flask costs memory: only where it is used
+    from mailguard.server.web import WebPages, application
 
     main = config.main
     known = providers(main.hostname, main.listener, config.directory, main.web)

@@ -25,6 +25,7 @@ from mailguard.net.tls import TlsSettings
 from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
+from mailguard.pipeline.texts import Texts
 from mailguard.server.pop3 import Pop3Settings
 from mailguard.server.smtp import SmtpSettings
 from mailguard.server.web_settings import WebSettings
@@ -111,12 +112,12 @@ def find_config(given: Path | None) -> Path:
     return (named or (Path("mailguard.toml") if Path("mailguard.toml").exists() else SYSTEM)).absolute()
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), texts: Texts | None = None) -> Config:
     """Reads mailguard.toml and accounts.toml. Raises ConfigError with every mistake in both.
 
     ``overrides`` are ``dotted.key=VALUE`` for mailguard.toml. The policy is compiled elsewhere, see ``check``.
     """
-    source = read_source(path, "`mailguard init DIR --domain D` makes one; -c names another")
+    source = read_source(path, "`mailguard init DIR --domain D` makes one; -c names another", texts)
     problems: list[Problem] = []
     main = None
     try:
@@ -127,7 +128,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     accounts_path = path.parent / (main.accounts if main else str(source.data.get("accounts", "accounts.toml")))
     separator = main.subaddress_separator if main else "+"
     try:
-        directory = load_accounts(accounts_path, data_dir, separator=separator)
+        directory = load_accounts(accounts_path, data_dir, separator=separator, texts=texts)
     except ConfigError as error:
         problems += error.problems
     if main is not None:
@@ -137,9 +138,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return Config(path, main, directory)
 
 
-def load_accounts(path: Path, data_dir: Path, *, separator: str = "+") -> Directory:
+def load_accounts(path: Path, data_dir: Path, *, separator: str = "+", texts: Texts | None = None) -> Directory:
     """The directory of an accounts.toml. Raises ConfigError with every mistake."""
-    source = read_source(path, "`accounts` in mailguard.toml names it")
+    source = read_source(path, "`accounts` in mailguard.toml names it", texts)
     file = decode(source, AccountsFile)
     problems = [source.problem(where, text, cure) for where, text, cure in mistakes(file)]
     if problems:

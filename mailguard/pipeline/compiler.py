@@ -26,16 +26,19 @@ from mailguard.pipeline.schema import (
     shape_problems,
 )
 from mailguard.pipeline.source import PolicyError, Problem, Source, did_you_mean, flatten
+from mailguard.pipeline.texts import Texts
 from mailguard.pipeline.verdict import Action
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Load = Callable[[str], Plugin]
 
 
-def load_policy(path: Path, load: Load, names: Callable[[], Mapping[str, str]] = dict) -> Policy:
+def load_policy(
+    path: Path, load: Load, names: Callable[[], Mapping[str, str]] = dict, texts: Texts | None = None
+) -> Policy:
     """Reads a policy file; ``load`` and ``names`` are a Registry's. Raises PolicyError with every mistake."""
     try:
-        text = path.read_text("utf-8")
+        text = (texts or Texts()).read(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise PolicyError([Problem(str(path), 1, 1, f"cannot be read: {reason}")]) from None

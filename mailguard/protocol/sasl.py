@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography import x509
-from scramp import ScramException, ScramMechanism
 
 MAX_FIELD = 255  # octets in one field of PLAIN, RFC 4616 §2
 
@@ -144,10 +143,13 @@ class Scram:
     """RFC 5802 and RFC 7677: the client proves its password, and we prove that we know it, too."""
 
     def __init__(self, name: str, scram_keys: Callable[[str], ScramKeys], binding: tuple[str, bytes] | None) -> None:
+        import scramp  # 3 MB that a worker does without until a client asks for SCRAM
+
+        self._failure = scramp.ScramException
         self._plus = name.endswith("-PLUS")
         self._scram_keys = scram_keys
         self._user = ""
-        self._server = ScramMechanism(name).make_server(self._lookup, channel_binding=binding)
+        self._server = scramp.ScramMechanism(name).make_server(self._lookup, channel_binding=binding)
         self._turn = self._first
 
     def step(self, response: bytes | None) -> Step:
@@ -170,8 +172,8 @@ class Scram:
         try:
             self._server.set_client_first(response)
             answer = self._server.get_server_first()
-        except ScramException as error:
-            if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, (ValueError, ScramException)):
+        except self._failure as error:
+            if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, (ValueError, self._failure)):
                 raise error.__cause__ from None  # the look-up failed, which is not the client's fault
             raise SaslError(_reason(error)) from None
         self._turn = self._final
@@ -181,7 +183,7 @@ class Scram:
         try:
             self._server.set_client_final(response)
             answer = self._server.get_server_final()
-        except ScramException as error:
+        except self._failure as error:
             wrong = "invalid-proof" in str(error) or "proof" in str(error).lower()
             raise SaslError(_reason(error), user=self._user, wrong_proof=wrong) from None
         self._turn = self._end
@@ -206,5 +208,5 @@ def _password_check(user: str, password: str) -> PasswordCheck:
     return PasswordCheck(user, password)
 
 
-def _reason(error: ScramException) -> str:
+def _reason(error: Exception) -> str:
     return str(error.args[0] if error.args else "SCRAM failed").rstrip(".")
