@@ -30,6 +30,7 @@ from mailguard.pipeline.replay import run_tests
 from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
 from mailguard.pipeline.texts import Texts
+from mailguard.server.imap import ImapServer
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
 from mailguard.server.web_settings import providers
@@ -144,6 +145,8 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         now=now,
     )
     parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
+    imap = ImapServer(main.imap, authenticator, open_store, plan.tls, shared.log, emit=shared.bus, now=now)
+    parts.handlers |= dict.fromkeys(("imap", "imaps"), imap.handle)
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     if any(listener.kind in ("http", "https") for listener in main.listener):

@@ -26,6 +26,7 @@ from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
 from mailguard.pipeline.texts import Texts
+from mailguard.server.imap import ImapSettings
 from mailguard.server.pop3 import Pop3Settings
 from mailguard.server.smtp import SmtpSettings
 from mailguard.server.web_settings import WebSettings
@@ -53,6 +54,7 @@ class MainFile(BaseModel):
     listener: tuple[ListenerSettings, ...] = Field(default=(), description="where to listen")
     limits: LimitSettings = Field(default=LimitSettings(), description="connections")
     tls: TlsSettings = Field(default=TlsSettings(), description="certificates")
+    imap: ImapSettings = Field(default=ImapSettings(), description="IMAP")
     pop3: Pop3Settings = Field(default=Pop3Settings(), description="POP3")
     web: WebSettings = Field(default=WebSettings(), description="set-up pages")
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")

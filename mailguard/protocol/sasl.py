@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography import x509
 
@@ -139,6 +139,17 @@ class Login:
         return _password_check(self._user, _text(response))
 
 
+class _NamedHeader:
+    """A GS2 header with an authorization identity, where scramp keeps its own (RFC 5802 §5.1, §7)."""
+
+    def __init__(self, header: bytes) -> None:
+        self._header = header
+
+    def make_cbind_input(self, binding: Any) -> bytes:
+        """What the client's ``c=`` must be."""
+        return self._header + (bytes(binding.data) if self._header.startswith(b"p=") else b"")
+
+
 class Scram:
     """RFC 5802 and RFC 7677: the client proves its password, and we prove that we know it, too."""
 
@@ -169,13 +180,19 @@ class Scram:
     def _first(self, response: str) -> Step:
         if response.startswith("p=") and not self._plus:
             raise SaslError("channel binding needs the mechanism SCRAM-SHA-256-PLUS")
+        flag, authzid, rest = [*response.split(",", 2), "", ""][:3]
         try:
-            self._server.set_client_first(response)
+            self._server.set_client_first(f"{flag},,{rest}")
             answer = self._server.get_server_first()
         except self._failure as error:
             if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, (ValueError, self._failure)):
                 raise error.__cause__ from None  # the look-up failed, which is not the client's fault
             raise SaslError(_reason(error)) from None
+        if authzid:
+            # Cyrus SASL names the user here, too; scramp wants nothing there but would take the header's octets.
+            if authzid.removeprefix("a=").replace("=2C", ",").replace("=3D", "=") != self._user:
+                raise SaslError("acting for another user is not offered")
+            self._server.gs2_header = _NamedHeader(f"{flag},{authzid},".encode())
         self._turn = self._final
         return Challenge(answer.encode())
 
