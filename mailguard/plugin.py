@@ -22,8 +22,6 @@ from mailguard.model.event import (
     SignedIn,
 )
 from mailguard.model.message import Field, Message
-from mailguard.model.mime import Part
-from mailguard.model.mime import parse as parse_mime
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session, TlsInfo
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, reverse_name
@@ -63,7 +61,6 @@ __all__ = [
     "Message",
     "Moved",
     "Options",
-    "Part",
     "PluginFault",
     "PluginInfo",
     "Recipient",
@@ -80,7 +77,6 @@ __all__ = [
     "addresses",
     "format_duration",
     "hookimpl",
-    "parse_mime",
     "reverse_name",
     "verify_arc",
     "verify_dkim",

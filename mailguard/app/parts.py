@@ -29,8 +29,6 @@ from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.replay import run_tests
 from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
-from mailguard.pipeline.texts import Texts
-from mailguard.server.imap import ImapServer
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
 from mailguard.server.web_settings import providers
@@ -50,12 +48,12 @@ class Plan:
     tls: TlsContexts | None
 
 
-def make_plan(config: Config, texts: Texts | None = None) -> Plan:
+def make_plan(config: Config) -> Plan:
     """Compiles the policy, runs its own tests, loads the certificates. Raises ConfigError with every mistake."""
     problems: list[Problem] = []
     policy, tls = Policy(), None
     try:
-        policy = read_policy(config.main.policy, config.base, texts)
+        policy = read_policy(config.main.policy, config.base)
     except PolicyError as error:
         problems += error.problems
     else:
@@ -69,7 +67,8 @@ def make_plan(config: Config, texts: Texts | None = None) -> Plan:
     if problems:
         raise ConfigError(problems)
     if any(listener.kind in ("http", "https") for listener in config.main.listener):
-        importlib.import_module("cheroot.wsgi")  # before the fork: workers share its memory
+        for library in ("flask", "cheroot.wsgi"):  # before the fork: workers share their memory
+            importlib.import_module(library)
     return Plan(config, policy, tls)
 
 
@@ -101,7 +100,6 @@ class Parts:
     handlers: dict[str, Handler] = field(default_factory=dict)
     web: Callable[..., Any] | None = None
     jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
-    retired: threading.Event = field(default_factory=threading.Event)  # set when other parts have taken over
 
 
 def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.time) -> Parts:
@@ -145,14 +143,11 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         now=now,
     )
     parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
-    imap = ImapServer(main.imap, authenticator, open_store, plan.tls, shared.log, emit=shared.bus, now=now)
-    parts.handlers |= dict.fromkeys(("imap", "imaps"), imap.handle)
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     if any(listener.kind in ("http", "https") for listener in main.listener):
-        parts.web = Later(lambda: _web(config))
+        parts.web = _web(config)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
-    shared.queue.destination = relay.routes.destination
 
     def run_queue(stop: threading.Event) -> None:
         """Built anew each time it starts, in the worker that was elected."""
@@ -172,24 +167,8 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     return parts
 
 
-class Later:
-    """A function that is made at its first call: the pages need 8 MB, and are asked for seldom."""
-
-    def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._made: Callable[..., Any] | None = None
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Calls it, after making it if need be."""
-        if self._made is None:
-            with self._lock:
-                self._made = self._made or self._make()
-        return self._made(*arguments)
-
-
 def _web(config: Config) -> Callable[..., Any]:
-    from mailguard.server.web import WebPages, application
+    from mailguard.server.web import WebPages, application  # Flask costs memory: only where it is used
 
     main = config.main
     known = providers(main.hostname, main.listener, config.directory, main.web)

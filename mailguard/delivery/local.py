@@ -13,6 +13,7 @@ from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 from mailguard.model.trace import delivered_to, return_path
 from mailguard.store.account import AccountStore, MailboxNameError
+from mailguard.store.content import Described, read_at_delivery
 
 DELIVERED = Reply.of(250, "2.1.5", "delivered")
 LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
@@ -40,12 +41,13 @@ class LocalDelivery:
             # With several, the one file they share would tell each of the others.
             top.append(delivered_to(str(accounts[0].address)))
         chunks = message.without(message.get_all("Return-Path")).prepend(*top).chunks()
+        described = read_at_delivery(chunks)
         failed: list[Account] = []
         first: Path | None = None
         for account in accounts:
             try:
                 store = self._open(account)
-                first = self._one(store, chunks, first, mailbox)
+                first = self._one(store, chunks, first, mailbox, described)
             except (OSError, MailboxNameError) as error:
                 self._log.error("delivery failed", id=envelope.id, account=account.key, error=str(error))
                 failed.append(account)
@@ -53,14 +55,21 @@ class LocalDelivery:
                 self._log.info("delivered", id=envelope.id, to=account.key, where=mailbox)
         return failed
 
-    def _one(self, store: AccountStore, chunks: tuple[bytes, memoryview], first: Path | None, mailbox: str) -> Path:
+    def _one(
+        self,
+        store: AccountStore,
+        chunks: tuple[bytes, memoryview],
+        first: Path | None,
+        mailbox: str,
+        described: Described | None,
+    ) -> Path:
         if first is not None:
             try:
-                store.deliver_link(first, mailbox)
+                store.deliver_link(first, mailbox, described=described)
             except OSError:  # another file system, or moved by its reader already: write it once more
-                store.deliver(chunks, mailbox)
+                store.deliver(chunks, mailbox, described=described)
             return first
-        return store.deliver(chunks, mailbox)
+        return store.deliver(chunks, mailbox, described=described)
 
     def deliver(self, envelope: Envelope, message: Message, recipients: Sequence[Recipient]) -> list[Reply]:
         """What the queue asks: one reply for each recipient of ours."""

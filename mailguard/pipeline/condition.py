@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from cel_expr_python import cel
+
 from mailguard.pipeline.facts import FACTS, Facts, Stage
 from mailguard.pipeline.source import did_you_mean
 
@@ -61,16 +63,17 @@ class Conditions:
     """Compiles and evaluates conditions; one for each loaded policy."""
 
     def __init__(self) -> None:
+        self._strict, self._loose = _environment("double"), _environment("dyn")
         self.plugins: set[str] = set()
         self.headers: set[str] = set()
 
     def compile(self, text: str) -> Condition:
         """The condition, which must be a bool. Raises ConditionError with the first mistake."""
         try:
-            program = _environment("double").compile(text)
+            program = self._strict.compile(text)
         except RuntimeError as error:
             program = self._retry(text, error)
-        if program.return_type() != _cel().Type.BOOL:
+        if program.return_type() != cel.Type.BOOL:
             raise ConditionError(f"the condition is of type {program.return_type().name().lower()}, not bool", 1, 1)
         bare = _STRING.sub(lambda m: " " * len(m[0]), text)
         names = frozenset(name for match in _NAME.finditer(bare) if (name := _fact(match[0])))
@@ -87,7 +90,7 @@ class Conditions:
         if wrong or not _REPORT.search(str(error)):
             raise _explain(text, wrong[0] if wrong else None, str(error)) from None
         try:
-            return _environment("dyn").compile(text)
+            return self._loose.compile(text)
         except RuntimeError as second:
             raise _explain(text, _REPORT.search(str(second)), str(second)) from None
 
@@ -101,27 +104,19 @@ class Conditions:
         if self.headers:
             known = data["header"]
             data["header"] = known | {name: known.get(name.lower(), "") for name in self.headers}
-        return _environment("double").Activation(data)
+        return self._strict.Activation(data)
 
     def holds(self, condition: Condition, activation: Any) -> tuple[bool, str]:
         """Whether it holds; what cannot be evaluated (a fact that a check did not tell) does not hold, and the
         second value says why."""
         value = condition.program.eval(activation=activation)
-        if value.type() == _cel().Type.BOOL:
+        if value.type() == cel.Type.BOOL:
             return bool(value.value()), ""
         return False, str(value.value())
 
 
-def _cel() -> Any:
-    """The library, loaded with the first condition: it weighs 9 MB, and many policies have none."""
-    from cel_expr_python import cel
-
-    return cel
-
-
 @cache
 def _environment(score: str) -> Any:
-    cel = _cel()
     string = cel.Type.STRING
     types = {
         "bool": cel.Type.BOOL,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mailguard.protocol.imap.mailboxname import decode_name, encode_name
-from mailguard.store import maildir, uidlist
-from mailguard.store.index import Index
+from mailguard.store import content, maildir, uidlist
+from mailguard.store.content import Described
+from mailguard.store.index import Index, IndexTornError
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.watch import Bell
@@ -53,9 +57,11 @@ class AccountStore:
         host: str = "",
         new_subscribed: Iterable[str] = SPECIAL_USE,
         bell: Bell | None = None,
+        log: Any = None,
     ) -> None:
         self.root = root
-        self._index = Index(index)
+        self._log = log
+        self._index = Index(index, log)
         self._host = maildir.host_part(host)
         self._bell = bell or Bell()
         self._lock = threading.Lock()
@@ -162,7 +168,7 @@ class AccountStore:
         with self._index.write() as db:
             row = db.execute("SELECT id FROM mailbox WHERE name = ?", (name,)).fetchone()
             if row:
-                for table, column in (("message", "mailbox"), ("expunged", "mailbox"), ("mailbox", "id")):
+                for table, column in (("message", "id >> 32"), ("expunged", "id >> 32"), ("mailbox", "id")):
                     db.execute(f"DELETE FROM {table} WHERE {column} = ?", row)
 
     def subscriptions(self) -> list[str]:
@@ -194,25 +200,43 @@ class AccountStore:
         lines = (name.replace(SEPARATOR, "\t") + "\n" for name in dict.fromkeys(names))
         uidlist.replace(self.root / _SUBSCRIPTIONS, "V\t2\n\n" + "".join(lines))
 
-    def deliver(self, chunks: Sequence[bytes | memoryview], name: str = "INBOX") -> Path:
+    def deliver(
+        self, chunks: Sequence[bytes | memoryview], name: str = "INBOX", *, described: Described | None = None
+    ) -> Path:
         """One new message, durable when this returns; its cost does not depend on the mailbox. A mailbox that
-        should be there and is not is made. Raises OSError, leaving nothing behind."""
+        should be there and is not is made. ``described`` is what ``content.read_at_delivery`` found, if it was asked.
+        Raises OSError, leaving nothing behind."""
         path = self._deliverable(name)
-        base = maildir.unique_base(self._host, sum(len(chunk) for chunk in chunks))
+        described = described or content.read_at_delivery(chunks)
+        base = maildir.unique_base(self._host, sum(map(len, chunks)), wire_size=content.wire_size(chunks))
         spooled = maildir.write(path, base, chunks)
+        self._announce(base, described)
         maildir.publish(spooled, path / "new" / base)
         self._bell.ring(path)
         return path / "new" / base
 
-    def deliver_link(self, source: Path, name: str = "INBOX") -> Path:
+    def deliver_link(self, source: Path, name: str = "INBOX", *, described: Described | None = None) -> Path:
         """The same message once more, as a hard link to a file that is durable already. Raises OSError (EXDEV
         where the file lies on another file system)."""
         path = self._deliverable(name)
-        base = maildir.unique_base(self._host, source.stat().st_size)
+        size = maildir.stated_size(source.name)
+        base = maildir.unique_base(self._host, source.stat().st_size, wire_size=size)
         os.link(source, path / "tmp" / base)
+        self._announce(base, described)
         maildir.publish(path / "tmp" / base, path / "new" / base)
         self._bell.ring(path)
         return path / "new" / base
+
+    def _announce(self, base: str, described: Described | None) -> None:
+        """Tells the index what comes, so that its first reader need not; no message is refused for its sake."""
+        if described is None:
+            return
+        try:
+            with self._index.write() as db:
+                content.announce(db, base, described, time.time())
+        except (sqlite3.Error, IndexTornError, OSError) as error:
+            if self._log is not None:
+                self._log.warning("the index did not take a message, its first reader will", error=str(error))
 
     def _deliverable(self, name: str) -> Path:
         path = self._path(name)

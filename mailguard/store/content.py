@@ -10,6 +10,9 @@ from typing import Any
 
 from mailguard.protocol.imap.describe import Description, describe
 
+Described = tuple[Description, str]
+"""A message's description and its EMAILID."""
+
 SCHEMA = """
 CREATE TABLE content (
   cid INTEGER PRIMARY KEY, envelope BLOB NOT NULL, bodystructure BLOB NOT NULL, preview TEXT NOT NULL,
@@ -21,7 +24,11 @@ CREATE TABLE term (
   display_from TEXT NOT NULL, display_to TEXT NOT NULL, sent_at INTEGER, sent_day INTEGER, message_id TEXT NOT NULL,
   refs TEXT NOT NULL
 );
+CREATE TABLE arrival (base TEXT PRIMARY KEY, cid INTEGER NOT NULL, at INTEGER NOT NULL);
 """
+
+AT_DELIVERY = 256 * 1024
+"""Octets of a message up to which it is described at its delivery; larger ones at their first demand."""
 
 READY = ("envelope", "bodystructure", "preview", "email_id")
 """Columns of ``content``: ENVELOPE and BODYSTRUCTURE as bytes to send, PREVIEW and EMAILID as text."""
@@ -42,7 +49,7 @@ def email_id(raw: bytes) -> str:
     return "M" + base64.urlsafe_b64encode(hashlib.blake2b(raw, digest_size=15).digest()).decode()
 
 
-def insert(db: sqlite3.Connection, described: Iterable[tuple[Description, str]]) -> list[int]:
+def insert(db: sqlite3.Connection, described: Iterable[Described]) -> list[int]:
     """Adds descriptions with their EMAILIDs; returns their content ids. Call within a write transaction."""
     (last,) = db.execute("SELECT coalesce(max(cid), 0) FROM content").fetchone()
     contents: list[tuple[Any, ...]] = []
@@ -59,6 +66,18 @@ def insert(db: sqlite3.Connection, described: Iterable[tuple[Description, str]])
     return [row[0] for row in contents]
 
 
+def attach(db: sqlite3.Connection, messages: Sequence[tuple[int, int]], described: Iterable[Described]) -> None:
+    """Adds descriptions of messages, given by ``(id, exact size)``, that had none. Call within a write transaction."""
+    cids = insert(db, described)
+    grown: dict[int, int] = {}
+    for id, size in messages:
+        for (before,) in db.execute("SELECT abs(size) FROM message WHERE id=?", (id,)):
+            grown[id >> 32] = grown.get(id >> 32, 0) + size - before
+    rows = [(cid, size, id) for cid, (id, size) in zip(cids, messages, strict=True)]
+    db.executemany("UPDATE message SET cid=?, size=? WHERE id=?", rows)
+    db.executemany("UPDATE mailbox SET size = size + ? WHERE id=?", [(n, id) for id, n in grown.items() if n])
+
+
 def _text(text: str | None) -> str | None:
     """Text that SQLite can keep: no lone surrogates, no NUL (where its string functions would stop)."""
     if text is None or (text.isascii() and "\0" not in text):
@@ -66,24 +85,66 @@ def _text(text: str | None) -> str | None:
     return text.encode("utf-8", "replace").decode().replace("\0", " ")
 
 
-def read(raw: bytes) -> tuple[Description, str]:
+def read(raw: bytes) -> Described:
     """The description and the EMAILID of a message in its CRLF form."""
     return describe(raw), email_id(raw)
 
 
-def sweep(db: sqlite3.Connection) -> int:
-    """Removes what no message refers to any more; returns how many. Call within a write transaction."""
-    unused = "cid NOT IN (SELECT cid FROM message)"
+def read_at_delivery(chunks: Sequence[bytes | memoryview]) -> Described | None:
+    """The description of a message about to be delivered, None if it is too large to be read now."""
+    if sum(len(chunk) for chunk in chunks) > AT_DELIVERY:
+        return None
+    return read(with_crlf(b"".join(chunks)))
+
+
+def wire_size(chunks: Sequence[bytes | memoryview]) -> int:
+    """The octets of a message with CRLF line ends."""
+    raw = b"".join(chunks)
+    return len(raw) + raw.count(b"\n") - raw.count(b"\r\n")
+
+
+def with_crlf(data: bytes) -> bytes:
+    """A message's octets with CRLF line ends, whatever its file has."""
+    if data.count(b"\n") == data.count(b"\r\n"):
+        return data
+    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def sweep(db: sqlite3.Connection, *, before: float = 0) -> int:
+    """Removes what no message refers to any more, and what was announced ``before`` (Unix time) and never came;
+    returns how many. Call within a write transaction."""
+    db.execute("DELETE FROM arrival WHERE at < ?", (int(before),))
+    unused = "cid NOT IN (SELECT cid FROM message UNION SELECT cid FROM arrival)"
     db.execute(f"DELETE FROM term WHERE {unused}")
     return db.execute(f"DELETE FROM content WHERE {unused}").rowcount
 
 
-def columns_sql(columns: Sequence[str], own: Sequence[str]) -> tuple[list[str], str]:
-    """SQL expressions for columns, and the joins they need; ``own`` are columns of ``message`` itself."""
+def announce(db: sqlite3.Connection, base: str, described: Described, at: float) -> None:
+    """Keeps the description of a message that lies in ``new`` until it gets its UID (see ``claim``)."""
+    (cid,) = insert(db, [described])
+    db.execute("INSERT OR REPLACE INTO arrival VALUES (?, ?, ?)", (base, cid, int(at)))
+
+
+def claim(db: sqlite3.Connection, bases: Iterable[str]) -> dict[str, int]:
+    """What was announced of these messages: content ids by base name; they are forgotten as arrivals."""
+    known = dict(db.execute("SELECT base, cid FROM arrival"))
+    found = {base: known[base] for base in bases if base in known} if known else {}
+    db.executemany("DELETE FROM arrival WHERE base=?", [(base,) for base in found])
+    return found
+
+
+OWN = {name: f"m.{name}" for name in ("flags", "modseq", "date", "saved", "uidl")}
+OWN |= {"uid": "m.id & 4294967295", "size": "abs(m.size)", "internaldate": "m.date", "savedate": "m.saved"}
+OWN["guid"] = "iif(m.guid <> '', m.guid, substr(m.name, 1, instr(m.name, ':2,') - 1))"
+"""Columns of ``message`` itself."""
+
+
+def columns_sql(columns: Iterable[str]) -> tuple[list[str], str]:
+    """SQL expressions for columns, and the joins they need."""
     expressions, joins = [], {}
     for column in columns:
-        if column in own:
-            expressions.append(f"m.{column}")
+        if column in OWN:
+            expressions.append(OWN[column])
         elif column in READY:
             joins["content"] = "JOIN content c ON c.cid = m.cid"
             expressions.append(f"c.{column}")

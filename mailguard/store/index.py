@@ -7,60 +7,99 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mailguard.store import content
 
-VERSION = 2
+VERSION = 3
+_CHECK = 0.2  # seconds between two looks whether the file is still in its place
 _SCHEMA = """
 CREATE TABLE mailbox (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, guid TEXT NOT NULL, uid_validity INTEGER NOT NULL,
-  next_uid INTEGER NOT NULL, highest_modseq INTEGER NOT NULL, recent_uid INTEGER NOT NULL DEFAULT 0,
-  stamp TEXT NOT NULL DEFAULT '', scanned REAL NOT NULL DEFAULT 0
+  next_uid INTEGER NOT NULL, highest_modseq INTEGER NOT NULL, floor INTEGER NOT NULL, recent_uid INTEGER NOT NULL,
+  messages INTEGER NOT NULL, unseen INTEGER NOT NULL, deleted INTEGER NOT NULL, size INTEGER NOT NULL,
+  listed INTEGER NOT NULL, cur TEXT NOT NULL, new TEXT NOT NULL, uidlist TEXT NOT NULL, keywords TEXT NOT NULL,
+  scanned REAL NOT NULL, looked REAL NOT NULL, cost REAL NOT NULL, boot TEXT NOT NULL
 );
 CREATE TABLE message (
-  mailbox INTEGER NOT NULL, uid INTEGER NOT NULL, base TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
-  flags TEXT NOT NULL, modseq INTEGER NOT NULL, size INTEGER NOT NULL, date INTEGER NOT NULL, saved INTEGER NOT NULL,
-  guid TEXT NOT NULL, uidl TEXT NOT NULL, cid INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (mailbox, uid)
-) WITHOUT ROWID;
-CREATE INDEX message_modseq ON message (mailbox, modseq);
-CREATE TABLE expunged (
-  mailbox INTEGER NOT NULL, uid INTEGER NOT NULL, modseq INTEGER NOT NULL, PRIMARY KEY (mailbox, uid)
-) WITHOUT ROWID;
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, flags TEXT NOT NULL, modseq INTEGER NOT NULL, size INTEGER NOT NULL,
+  date INTEGER NOT NULL, saved INTEGER NOT NULL, guid TEXT NOT NULL, uidl TEXT NOT NULL, cid INTEGER NOT NULL
+);
+CREATE INDEX message_modseq ON message (id >> 32, modseq);
+CREATE INDEX message_undescribed ON message (id) WHERE cid = 0;
+CREATE TABLE expunged (id INTEGER PRIMARY KEY, modseq INTEGER NOT NULL);
+CREATE INDEX expunged_modseq ON expunged (id >> 32, modseq);
 """
+# The id of a message is its mailbox's id << 32 | its UID: one integer key, in the order of UIDs. Names that are no
+# UTF-8 are kept as blobs.
+
+
+class IndexTornError(Exception):
+    """The index could not be read; it was thrown away, and what asked for it may ask again."""
 
 
 class Index:
     """One SQLite file, one connection for all threads of a process, used under ``lock``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, log: Any = None) -> None:
         self.path = path
         self.lock = threading.RLock()
+        self._log = log
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
         self._depth = 0
+        self._checked = 0.0
 
     @property
     def db(self) -> sqlite3.Connection:
         """The connection; opened, checked and if need be made anew at its first use. Hold ``lock``."""
         if self._connection is None:
             self._connection = self._open()
+            self._inode = self.path.stat().st_ino
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             return _connect(self.path)
-        except sqlite3.DatabaseError:
-            # Torn or of another version: it is only a cache.
-            for suffix in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
+                raise  # locked for too long, disk full, read-only: nothing is wrong with the file
+            self._discard(str(error))
             return _connect(self.path)
+
+    def _discard(self, reason: str) -> None:
+        """Throws the file away: it is only a cache. Other processes see that it went, and open the new one."""
+        if self._log is not None:
+            self._log.warning("the index is torn and made anew", path=str(self.path), reason=reason)
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that reads: all of it sees one state. Raises IndexTornError."""
+        with self.lock, self._minding():
+            db = self.db
+            if self._depth:
+                yield db
+                return
+            db.execute("BEGIN")
+            self._depth += 1
+            try:
+                yield db
+            finally:
+                self._depth -= 1
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("COMMIT")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction; one inside another joins it."""
-        with self.lock:
+        """A write transaction; one inside another joins it. Raises IndexTornError."""
+        with self.lock, self._minding():
             outermost = self._depth == 0
             if outermost:
                 self.db.execute("BEGIN IMMEDIATE")
@@ -69,13 +108,38 @@ class Index:
                 yield self.db
             except BaseException:
                 if outermost:
-                    self.db.execute("ROLLBACK")
+                    with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                        self.db.execute("ROLLBACK")
                 raise
             else:
                 if outermost:
                     self.db.execute("COMMIT")
             finally:
                 self._depth -= 1
+
+    @contextlib.contextmanager
+    def _minding(self) -> Iterator[None]:
+        """Notices that the file was replaced, or is torn."""
+        if self._depth == 0 and self._connection is not None and not self._in_place():
+            self.close()
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError and "no such table" not in str(error):
+                raise
+            if self._depth == 0:
+                self._discard(str(error))
+            raise IndexTornError(f"{self.path}: {error}") from error
+
+    def _in_place(self) -> bool:
+        now = time.monotonic()
+        if now - self._checked < _CHECK:
+            return True
+        self._checked = now
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Closes the file."""
@@ -86,18 +150,21 @@ class Index:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA cache_size=-2048")
-    connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        for statement in (_SCHEMA + content.SCHEMA).split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version={VERSION}")
-    connection.execute("COMMIT")
-    if version not in (0, VERSION):
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA cache_size=-4096")
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in (_SCHEMA + content.SCHEMA).split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+        if version not in (0, VERSION):
+            raise sqlite3.DatabaseError(f"index of version {version}")
+    except BaseException:
         connection.close()
-        raise sqlite3.DatabaseError(f"index of version {version}")
+        raise
     return connection

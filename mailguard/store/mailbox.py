@@ -1,436 +1,250 @@
-"""One mailbox: what is in it, and every change that IMAP and POP3 make. Safe for threads and for other processes."""
+"""Every change that IMAP and POP3 make to a mailbox. Safe for threads and beside other processes."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from mailguard.store import content, maildir, uidlist
-from mailguard.store.index import Index
-from mailguard.store.snapshot import (
-    Changes,
-    ExpungedError,
-    KeywordLimitError,
-    NewMessage,
-    NoSuchMailboxError,
-    Status,
-    StoreResult,
-)
-from mailguard.store.sync import State, Sync, flags_of, forget, load_state, next_modseq, save_state, stamp
-from mailguard.store.uidlist import MAX_KEYWORDS, Record
-from mailguard.store.watch import Bell, Registration
+from mailguard.store.content import with_crlf
+from mailguard.store.flag import Alphabet
+from mailguard.store.snapshot import NewMessage, StoreResult
+from mailguard.store.standing import Stamps, next_modseq, save_state
+from mailguard.store.sync import Row, append_listed, compact, forget, plain, stored
+from mailguard.store.uidlist import Record
+from mailguard.store.view import MailboxView, Turn, chosen
 
-_BY_FLAG = {flag.lower(): letter for letter, flag in maildir.LETTERS.items()}
-_SETTLE = 0.05  # seconds; a folder changed so shortly before it was read may have changed again unseen
-_PATIENCE = 1.0  # seconds between two looks at an unsettled folder
-_BULK = 200  # messages described at a time, between which others have their turn
-OWN = ("uid", "flags", "modseq", "size", "date", "saved", "guid", "uidl")
-COLUMNS = frozenset({*OWN, *content.READY, *content.TERMS, "body"})
-"""What ``rows`` can tell. ``date`` is INTERNALDATE and ``saved`` the save date, in Unix time; see ``content``."""
+__all__ = ["Mailbox", "with_crlf"]
+
+_INSERT = f"INSERT INTO message VALUES ({','.join('?' * 10)})"
 
 
-class Mailbox:
-    """A mailbox over a Maildir at ``path``. Raises OSError, LockTimeoutError from whatever touches files."""
+class Incoming(NamedTuple):
+    """A complete file about to become a message under the base name ``base``. ``size`` is that on the wire, negative
+    if it is an estimate; ``cid`` its content id or 0."""
 
-    def __init__(self, index: Index, path: Path, name: str, host: str, bell: Bell | None = None) -> None:
-        self.name = name
-        self.path = path
-        self._index = index
-        self._host = host
-        self._turn = threading.RLock()
-        self._bell = bell or Bell()
-        self._rings = False  # something changed that listeners do not know yet
+    path: str
+    base: str
+    flags: tuple[str, ...]
+    size: int
+    date: int
+    cid: int
 
-    def listen(self, callback: Callable[[], object]) -> Registration:
-        """Calls back whenever anybody may have changed the mailbox (see ``watch.Bell``), until it is closed."""
-        return self._bell.register(self.path, callback)
 
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[tuple[sqlite3.Connection, State]]:
-        """Nobody else changes the mailbox meanwhile, and the index is in line with the files."""
-        with self._turn, self._locked(), self._index.write() as db:
-            state = load_state(db, self.name)
-            if state is None or not self._current(state):
-                state = Sync(db, self.path, self.name).run()
-            yield db, state
-        if self._rings:
-            self._rings = False
-            self._bell.ring(self.path)
+class Mailbox(MailboxView):
+    """A mailbox that can be changed; what the changes return has happened for good."""
 
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        if not self.path.is_dir():
-            raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self.path}")
-        return uidlist.dot_lock(self.path)
-
-    def _current(self, state: State) -> bool:
-        if state.stamp != stamp(self.path):
-            return False
-        newest = max(int(part.split("/")[0]) for part in state.stamp.split() if part != "-") / 1e9
-        return newest < state.scanned - _SETTLE or time.time() - state.scanned < _PATIENCE
-
-    def _keep(self, db: sqlite3.Connection, state: State) -> None:
-        state.stamp = stamp(self.path)
-        state.scanned = time.time()
-        save_state(db, state)
-        self._rings = True
-
-    @contextlib.contextmanager
-    def _read(self) -> Iterator[tuple[sqlite3.Connection, State]]:
-        with self._index.lock:
-            state = load_state(self._index.db, self.name)
-        if state is None or not self._current(state):
-            with self._exclusive() as (_, state):
-                pass
-        with self._index.lock:
-            yield self._index.db, state
-
-    def refresh(self) -> int:
-        """Looks at the files, takes in what others did, and returns the highest MODSEQ."""
-        with self._read() as (_, state):
-            return state.highest_modseq
-
-    def status(self) -> Status:
-        """The counts, after a look at the files."""
-        with self._read() as (db, state):
-            query = (
-                "SELECT count(*), total(flags NOT LIKE '%\\Seen%'), total(flags LIKE '%\\Deleted%'),"
-                " total(uid > ?), total(size) FROM message WHERE mailbox = ?"
-            )
-            count, unseen, deleted, recent, size = db.execute(query, (state.recent_uid, state.id)).fetchone()
-        return Status(
-            state.uid_validity, state.next_uid, state.highest_modseq, count, int(unseen), int(deleted), int(recent),
-            int(size), state.guid,
-        )  # fmt: skip
-
-    def keywords(self) -> list[str]:
-        """The keywords that messages here may carry already."""
-        return [name for name in uidlist.read_keywords(self.path) if name]
-
-    def uids(self) -> list[int]:
-        """All UIDs, ascending."""
-        with self._read() as (db, state):
-            return [uid for (uid,) in db.execute("SELECT uid FROM message WHERE mailbox=? ORDER BY uid", (state.id,))]
-
-    def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """These columns (see COLUMNS) of these messages, or of all, by ascending UID; missing UIDs are left out.
-        Messages nobody described yet are read first."""
-        if not COLUMNS.issuperset(columns):
-            raise ValueError(f"unknown columns {set(columns) - COLUMNS}")
-        if "body" in columns:
-            return self._with_body(uids, columns)
-        expressions, joins = content.columns_sql(columns, OWN)
-        base = f"SELECT {', '.join(expressions)} FROM message m {joins} WHERE m.mailbox = ?"
-        found: list[tuple[Any, ...]] = []
-        with self._described(uids) if joins else self._read() as (db, state):
-            if uids is None:
-                return db.execute(f"{base} ORDER BY m.uid", (state.id,)).fetchall()
-            for some in _portions(uids):
-                marks = ",".join("?" * len(some))
-                found += db.execute(f"{base} AND m.uid IN ({marks}) ORDER BY m.uid", (state.id, *some)).fetchall()
-        return found
-
-    def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """BODY without extensions is asked for so rarely that it is not kept."""
-        others = [column for column in columns if column != "body"]
-        at = columns.index("body")
-        found = []
-        for uid, *row in self.rows(uids, ["uid", *others]):
-            with contextlib.suppress(ExpungedError):
-                row.insert(at, content.read(self.raw(uid))[0].body)
-                found.append(tuple(row))
-        return found
-
-    def containing(self, term: str, text: str) -> list[int]:
-        """UIDs whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded as sort.fold does);
-        an empty text finds every message that has the field."""
-        return self.matching(
-            f"instr({{{term}}}, ?) > 0" if text else f"{{{term}}} IS NOT NULL", *([text] if text else [])
-        )
-
-    def matching(self, condition: str, *values: int | str) -> list[int]:
-        """UIDs for which an SQL condition holds, ascending; columns stand in braces: ``{size} > ?``."""
-        columns = sorted(set(re.findall(r"\{(\w+)\}", condition)))
-        expressions, joins = content.columns_sql(columns, OWN)
-        where = condition.format_map(dict(zip(columns, expressions, strict=True)))
-        query = f"SELECT m.uid FROM message m {joins} WHERE m.mailbox = ? AND ({where}) ORDER BY m.uid"
-        with self._described(None) if joins else self._read() as (db, state):
-            return [uid for (uid,) in db.execute(query, (state.id, *values))]
-
-    @contextlib.contextmanager
-    def _described(self, uids: Sequence[int] | None) -> Iterator[tuple[sqlite3.Connection, State]]:
-        """As ``_read``, with a description of each of these messages in the index."""
-        wanted = None if uids is None else set(uids)
-        while True:
-            with self._read() as (db, state):
-                missing = self._undescribed(db, state, wanted)
-                if not missing:
-                    yield db, state
-                    return
-            self._describe(state.id, missing)
-
-    def _undescribed(
-        self, db: sqlite3.Connection, state: State, wanted: set[int] | None
-    ) -> list[tuple[int, str, bytes]]:
-        query = "SELECT uid, folder, name FROM message WHERE mailbox=? AND cid=0 ORDER BY uid"
-        if wanted is None:
-            return db.execute(f"{query} LIMIT {_BULK}", (state.id,)).fetchall()
-        rows = (row for row in db.execute(query, (state.id,)) if row[0] in wanted)
-        return list(itertools.islice(rows, _BULK))
-
-    def _describe(self, mailbox: int, messages: Sequence[tuple[int, str, bytes]]) -> None:
-        """Reads messages and adds what they hold to the index; never touches a UID or a MODSEQ."""
-        found, sizes = [], []
-        for uid, folder, name in messages:
-            try:
-                with open(f"{self.path}/{folder}/{os.fsdecode(name)}", "rb") as file:
-                    raw = with_crlf(file.read())
-            except FileNotFoundError:
-                self._look_again()  # renamed or removed by another program
-                continue
-            found.append(content.read(raw))
-            sizes.append((len(raw), uid))
-        with self._index.write() as db:
-            cids = content.insert(db, found)
-            rows = [(cid, size, mailbox, uid) for cid, (size, uid) in zip(cids, sizes, strict=True)]
-            db.executemany("UPDATE message SET cid=?, size=? WHERE mailbox=? AND uid=?", rows)
-
-    def changes(self, since: int) -> Changes:
-        """What is new, changed or gone after MODSEQ ``since``."""
-        with self._read() as (db, state):
-            query = "SELECT uid, flags, modseq FROM message WHERE mailbox=? AND modseq>? ORDER BY uid"
-            flags = db.execute(query, (state.id, since)).fetchall()
-            query = "SELECT uid FROM expunged WHERE mailbox=? AND modseq>? ORDER BY uid"
-            vanished = [uid for (uid,) in db.execute(query, (state.id, since))]
-        return Changes(state.highest_modseq, flags, vanished)
-
-    def claim_recent(self) -> int:
-        """The UID after which messages are recent for the caller alone, once (RFC 3501 §2.3.2)."""
-        with self._exclusive() as (db, state):
-            before, state.recent_uid = state.recent_uid, state.next_uid - 1
-            save_state(db, state)
-        return before
-
-    def file(self, uid: int) -> Path:
-        """Where the message's file is now. Raises ExpungedError."""
-        with self._read() as (db, state):
-            query = "SELECT folder, name FROM message WHERE mailbox=? AND uid=?"
-            row = db.execute(query, (state.id, uid)).fetchone()
-        if row is None:
-            raise ExpungedError(f"{self.name}: no message with UID {uid}")
-        return self.path / str(row[0]) / os.fsdecode(row[1])
-
-    def files(self) -> dict[int, str]:
-        """Where the file of every message is now, by UID; another program may rename it any time (see ``raw``)."""
-        with self._read() as (db, state):
-            rows = db.execute("SELECT uid, folder, name FROM message WHERE mailbox=?", (state.id,)).fetchall()
-        return {uid: f"{self.path}/{folder}/{os.fsdecode(name)}" for uid, folder, name in rows}
-
-    def raw(self, uid: int) -> bytes:
-        """The message's octets with CRLF line ends, whatever the file has. Raises ExpungedError."""
-        for _ in range(3):
-            try:
-                data = self.file(uid).read_bytes()
-            except FileNotFoundError:
-                # Renamed by another program since we looked.
-                self._look_again()
-            else:
-                return with_crlf(data)
-        raise ExpungedError(f"{self.name}: the file of UID {uid} is gone")
-
-    def _look_again(self) -> None:
-        with self._turn, self._locked(), self._index.write() as db:
-            Sync(db, self.path, self.name).run()
+    def _keep(self, turn: Turn) -> None:
+        """Notes how the files look after a change of ours; ``new`` was none of our business."""
+        stamps = Stamps.of(self._at)
+        turn.state.stamp(stamps._replace(new=turn.state.new))
+        save_state(turn.db, turn.state)
+        turn.rings = True
 
     def append(self, messages: Sequence[NewMessage]) -> list[int]:
         """Adds messages, all or none; returns their UIDs. Each is durable when this returns."""
-        spooled: list[tuple[Path, NewMessage]] = []
+        files: list[Incoming] = []
         described = []
         try:
             for message in messages:
-                size = sum(len(chunk) for chunk in message.chunks)
-                base = maildir.unique_base(self._host, size)
-                spooled.append((maildir.write(self.path, base, message.chunks, mtime=message.date), message))
-                described.append(content.read(with_crlf(b"".join(message.chunks))))
-            with self._exclusive() as (db, state):
-                cids = content.insert(db, described)
-                files = [(path, m.flags, cid) for (path, m), cid in zip(spooled, cids, strict=True)]
-                return self._add(db, state, files)
+                raw = with_crlf(b"".join(message.chunks))
+                octets = sum(len(chunk) for chunk in message.chunks)
+                base = maildir.unique_base(self._host, octets, wire_size=len(raw))
+                path = maildir.write(self.path, base, message.chunks, mtime=message.date)
+                date = int(time.time() if message.date is None else message.date)
+                files.append(Incoming(str(path), base, message.flags, len(raw), date, 0))
+                described.append(content.read(raw))
+            with self._exclusive() as turn:
+                return self._add(turn, files, described)
         finally:
-            for path, _ in spooled:
-                path.unlink(missing_ok=True)
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.path)
 
     def _add(
-        self, db: sqlite3.Connection, state: State, files: Sequence[tuple[Path, tuple[str, ...], int]]
+        self,
+        turn: Turn,
+        files: Sequence[Incoming],
+        described: Sequence[content.Described] = (),
+        *,
+        put: Callable[[str, str], None] = os.rename,
     ) -> list[int]:
-        """Renames complete files to ``cur`` and numbers them: ``(file, flags, content id)``."""
-        letters = [self._letters(flags) for _, flags, _ in files]
-        keywords = uidlist.read_keywords(self.path)
-        modseq = next_modseq(self.path, state)
-        records, rows = [], []
-        for (path, _, cid), some in zip(files, letters, strict=True):
-            base = path.name
-            name = maildir.join_name(base, some)
-            os.rename(path, self.path / "cur" / name)
-            found = os.stat(self.path / "cur" / name)
-            records.append(Record(state.next_uid, name))
-            size = maildir.stated_size(name) or found.st_size
-            rows.append((
-                state.id, state.next_uid, os.fsencode(base), "cur", os.fsencode(name),
-                flags_of("".join(some), keywords), modseq, size, int(found.st_mtime), int(time.time()),
-                os.fsencode(base), "", cid,
-            ))  # fmt: skip
-            state.next_uid += 1
-        maildir.sync_folder(self.path / "cur")
-        uidlist.append_records(self.path, records)
-        db.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-        self._keep(db, state)
-        return [record.uid for record in records]
-
-    def _letters(self, flags: Iterable[str]) -> list[str]:
-        """The letters of some flags; unknown keywords are added to the mailbox's list. Raises KeywordLimitError."""
-        names = uidlist.read_keywords(self.path)
-        known = {name.lower(): n for n, name in enumerate(names) if name}
-        letters, before = [], len(names)
-        for flag in flags:
-            low = flag.lower()
-            if low in _BY_FLAG:
-                letters.append(_BY_FLAG[low])
-            elif not flag.startswith("\\"):
-                if low not in known:
-                    if len(names) >= MAX_KEYWORDS:
-                        raise KeywordLimitError(f"{self.name} has its {MAX_KEYWORDS} keywords already")
-                    known[low] = len(names)
-                    names.append(flag)
-                letters.append(chr(97 + known[low]))
-        if len(names) > before:
-            uidlist.write_keywords(self.path, names)
-        return letters
+        """Puts complete files into ``cur`` and numbers them; all or none."""
+        alphabet = Alphabet.of(self.path)
+        letters = [alphabet.letters(file.flags) for file in files]
+        alphabet.save()
+        names = [maildir.join_name(file.base, some) for file, some in zip(files, letters, strict=True)]
+        state, first = turn.state, turn.state.next_uid
+        records = [Record(first + n, name) for n, name in enumerate(names)]
+        moved: list[tuple[str, str]] = []
+        try:
+            for file, name in zip(files, names, strict=True):
+                put(file.path, f"{self._at}/cur/{name}")
+                moved.append((file.path, f"{self._at}/cur/{name}"))
+            append_listed(self._at, state, records)
+        except BaseException:
+            for source, place in moved:
+                os.rename(place, source) if put is os.rename else os.unlink(place)
+            raise
+        turn.sync |= {"cur", uidlist.UIDLIST}
+        uids = [record.uid for record in records]
+        # The messages are there: whatever becomes of the index, which the next look puts right, nobody must be told
+        # that they are not, and add them once more.
+        with contextlib.suppress(sqlite3.Error):
+            cids = content.insert(turn.db, described) if described else [file.cid for file in files]
+            modseq, now = next_modseq(self._at, state), int(time.time())
+            rows = []
+            for uid, name, some, file, cid in zip(uids, names, letters, files, cids, strict=True):
+                flags = alphabet.printed(some)
+                state.count(flags, file.size)
+                rows.append((state.first + uid, stored(name), flags, modseq, file.size, file.date, now, "", "", cid))
+            turn.db.executemany(_INSERT, rows)
+            self._keep(turn)
+        return uids
 
     def store(
         self, uids: Sequence[int], mode: str, flags: Iterable[str], *, unchanged_since: int | None = None
     ) -> StoreResult:
         """Adds (``+``), removes (``-``) or replaces (``=``) flags; a message that has them already keeps its MODSEQ."""
-        with self._exclusive() as (db, state):
-            letters = set(self._letters(flags))
-            keywords = uidlist.read_keywords(self.path)
+        with self._exclusive() as turn:
+            alphabet = Alphabet.of(self.path)
+            change = alphabet.change(mode, flags)
+            alphabet.save()
+            state, cur = turn.state, f"{self._at}/cur/"
             result = StoreResult([], [])
-            updates, modseq = [], 0
-            for uid, folder, name, old, seq in self._files(db, state, uids):
-                if unchanged_since is not None and seq > unchanged_since:
-                    result.modified.append(uid)
-                    continue
-                base, had, foreign = maildir.split_name(name)
-                new = _combine(set(had), letters, mode, len(keywords))
-                if new == set(had):
-                    result.changed.append((uid, old, seq))
-                    continue
-                modseq = modseq or next_modseq(self.path, state)
-                renamed = maildir.join_name(base, new, foreign)
-                with contextlib.suppress(FileNotFoundError):  # gone or renamed by others: the next look tells
-                    os.rename(self.path / folder / name, self.path / "cur" / renamed)
-                    printed = flags_of("".join(sorted(new)), keywords)
-                    updates.append((os.fsencode(renamed), printed, modseq, state.id, uid))
-                    result.changed.append((uid, printed, modseq))
-            db.executemany(
-                "UPDATE message SET folder='cur', name=?, flags=?, modseq=? WHERE mailbox=? AND uid=?", updates
-            )
-            self._keep(db, state)
+            changed, modified = result.changed, result.modified
+            updates: list[tuple[str | bytes, str, int, int]] = []
+            modseq = 0
+            try:
+                for uid, name, old, seq, _ in self._rows_of(turn, uids):
+                    if unchanged_since is not None and seq > unchanged_since:
+                        modified.append(uid)
+                        continue
+                    base, _, info = name.rpartition(":")
+                    new, printed = change(info)
+                    if new == info:
+                        changed.append((uid, old, seq))
+                        continue
+                    modseq = modseq or next_modseq(self._at, state)
+                    renamed = f"{base}:{new}"
+                    try:
+                        os.rename(cur + name, cur + renamed)
+                    except FileNotFoundError:
+                        continue  # gone or renamed by others: the next look tells
+                    state.recount(old, printed)
+                    updates.append((stored(renamed), printed, modseq, state.first + uid))
+                    changed.append((uid, printed, modseq))
+            finally:  # also what was done before a disk or a right failed us
+                if updates:
+                    turn.db.executemany("UPDATE message SET name=?, flags=?, modseq=? WHERE id=?", updates)
+                    self._keep(turn)
         return result
 
-    def _files(
-        self, db: sqlite3.Connection, state: State, uids: Sequence[int]
-    ) -> Iterator[tuple[int, str, str, str, int]]:
-        for some in _portions(uids):
-            marks = ",".join("?" * len(some))
-            query = f"SELECT uid, folder, name, flags, modseq FROM message WHERE mailbox=? AND uid IN ({marks})"
-            for uid, folder, name, flags, modseq in db.execute(f"{query} ORDER BY uid", (state.id, *some)).fetchall():
-                yield uid, folder, os.fsdecode(name), flags, modseq
+    def _rows_of(self, turn: Turn, uids: Sequence[int] | None) -> Iterator[Row]:
+        first = turn.state.first
+        where, values = chosen(turn.state, uids)
+        query = f"SELECT m.id, m.name, m.flags, m.modseq, m.size FROM message m WHERE {where} ORDER BY m.id"
+        for id, name, flags, modseq, size in turn.db.execute(query, values).fetchall():
+            yield Row(id - first, plain(name), flags, modseq, size)
 
     def expunge(self, uids: Sequence[int] | None = None) -> list[int]:
         """Removes the messages flagged deleted, of ``uids`` if given; returns the UIDs that went."""
-        with self._exclusive() as (db, state):
-            query = "SELECT uid FROM message WHERE mailbox=? AND flags LIKE '%\\Deleted%' ORDER BY uid"
-            gone = [uid for (uid,) in db.execute(query, (state.id,))]
-            if uids is not None:
-                wanted = set(uids)
-                gone = [uid for uid in gone if uid in wanted]
-            self._remove(db, state, gone)
-        return gone
+        with self._exclusive() as turn:
+            if not turn.state.deleted:
+                return []
+            gone = [row for row in self._rows_of(turn, uids) if "\\Deleted" in row.flags]
+            return self._remove(turn, gone)
 
     def remove(self, uids: Sequence[int]) -> list[int]:
         """Removes messages whatever their flags (POP3's QUIT, MOVE); returns the UIDs that went."""
-        with self._exclusive() as (db, state):
-            there = [row[0] for row in self._files(db, state, uids)]
-            self._remove(db, state, there)
-        return there
+        with self._exclusive() as turn:
+            return self._remove(turn, list(self._rows_of(turn, uids)))
 
-    def _remove(self, db: sqlite3.Connection, state: State, uids: list[int]) -> None:
-        if not uids:
-            return
-        for _, folder, name, _, _ in self._files(db, state, uids):
-            (self.path / folder / name).unlink(missing_ok=True)
-        maildir.sync_folder(self.path / "cur")
-        listed = uidlist.read_uidlist(self.path)
-        if listed is not None:
-            gone = set(uids)
-            listed.records = [record for record in listed.records if record.uid not in gone]
-            listed.next_uid = max(listed.next_uid, state.next_uid)
-            uidlist.write_uidlist(self.path, listed)
-        forget(db, state.id, uids, next_modseq(self.path, state))
-        self._keep(db, state)
+    def _remove(self, turn: Turn, rows: list[Row]) -> list[int]:
+        if rows:
+            for row in rows:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self._at}/cur/{row.name}")
+            self._removed(turn, rows)
+        return [row.uid for row in rows]
+
+    def _removed(self, turn: Turn, rows: list[Row]) -> None:
+        """The files are gone: their lines stay in the uidlist until it is worth writing it anew."""
+        turn.sync.add("cur")
+        forget(turn.db, self._at, turn.state, rows)
+        compact(self._at, turn.db, turn.state)
+        self._keep(turn)
+
+    def claim_recent(self) -> int:
+        """The UID after which messages are recent for the caller alone, once (RFC 3501 §2.3.2)."""
+        with self._read() as (_, state):
+            if state.recent_uid == state.next_uid - 1:
+                return state.recent_uid
+        with self._exclusive() as turn:
+            before, turn.state.recent_uid = turn.state.recent_uid, turn.state.next_uid - 1
+            save_state(turn.db, turn.state)
+        return before
 
     def copy(self, uids: Sequence[int], target: Mailbox) -> list[tuple[int, int]]:
         """Copies by hard link, all or none; returns pairs of old and new UID. INTERNALDATE and flags are kept."""
-        with self._read() as (db, state):
-            sources = list(self._files(db, state, uids))
-            cids = dict(db.execute("SELECT uid, cid FROM message WHERE mailbox=?", (state.id,)))
-        linked: list[tuple[Path, tuple[str, ...], int]] = []
-        try:
-            for uid, folder, name, flags, _ in sources:
-                size = maildir.stated_size(name) or os.stat(self.path / folder / name).st_size
-                base = maildir.unique_base(self._host, size)
-                os.link(self.path / folder / name, target.path / "tmp" / base)
-                cid = cids.get(uid, 0) if target._index is self._index else 0
-                linked.append((target.path / "tmp" / base, tuple(flags.split()), cid))
-            with target._exclusive() as (db, state):
-                new = target._add(db, state, linked) if linked else []
-        finally:
-            for path, _, _ in linked:
-                path.unlink(missing_ok=True)
-        return [(row[0], uid) for row, uid in zip(sources, new, strict=True)]
+        return self._transfer(uids, target, keep=True)
 
     def move(self, uids: Sequence[int], target: Mailbox) -> list[tuple[int, int]]:
-        """Copies, then removes; a crash in between leaves a copy in both, never in none (RFC 6851)."""
-        pairs = self.copy(uids, target)
-        self.remove([old for old, _ in pairs])
-        return pairs
+        """Renames, or copies and then removes: a crash may leave a message in both, never in none (RFC 6851)."""
+        return self._transfer(uids, target, keep=False)
+
+    def _transfer(self, uids: Sequence[int], target: Mailbox, *, keep: bool) -> list[tuple[int, int]]:
+        with both(self, target) as (turn, to):
+            rows = list(self._rows_of(turn, uids))
+            if not rows:
+                return []
+            rename = not keep and self.path != target.path and self.path.stat().st_dev == target.path.stat().st_dev
+            files = []
+            for row, date, cid in self._with_dates(turn, rows):
+                base = maildir.unique_base(self._host, maildir.octets(row.name), wire_size=abs(row.size))
+                shared = cid if target._index is self._index else 0
+                flags = tuple(row.flags.split())
+                files.append(Incoming(f"{self._at}/cur/{row.name}", base, flags, row.size, date, shared))
+            new = target._add(to, files, put=os.rename if rename else link)
+            if rename:
+                self._removed(turn, rows)
+            elif not keep:
+                self._remove(turn, rows)
+        return [(row.uid, uid) for row, uid in zip(rows, new, strict=True)]
+
+    def _with_dates(self, turn: Turn, rows: list[Row]) -> Iterator[tuple[Row, int, int]]:
+        where, values = chosen(turn.state, [row.uid for row in rows])
+        query = f"SELECT m.date, m.cid FROM message m WHERE {where} ORDER BY m.id"
+        for row, (date, cid) in zip(rows, turn.db.execute(query, values).fetchall(), strict=True):
+            yield row, date, cid
 
 
-def with_crlf(data: bytes) -> bytes:
-    """A message's octets with CRLF line ends, whatever its file has."""
-    if data.count(b"\n") == data.count(b"\r\n"):
-        return data
-    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+@contextlib.contextmanager
+def both(one: Mailbox, other: Mailbox) -> Iterator[tuple[Turn, Turn]]:
+    """The turns of two mailboxes, taken in one order by everybody; one turn where they are the same."""
+    if one.path == other.path:
+        with one._exclusive() as turn:
+            yield turn, turn
+    elif str(one.path) < str(other.path):
+        with one._exclusive() as first, other._exclusive() as second:
+            yield first, second
+    else:
+        with other._exclusive() as first, one._exclusive() as second:
+            yield second, first
 
 
-def _combine(had: set[str], wanted: set[str], mode: str, keywords: int) -> set[str]:
-    if mode == "+":
-        return had | wanted
-    if mode == "-":
-        return had - wanted
-    # Letters that we do not know the meaning of are not ours to clear.
-    foreign = {c for c in had if c not in maildir.LETTERS and not 0 <= ord(c) - 97 < keywords}
-    return wanted | foreign
-
-
-def _portions(uids: Sequence[int], size: int = 500) -> Iterator[Sequence[int]]:
-    for at in range(0, len(uids), size):
-        yield uids[at : at + size]
+def link(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system cannot link, with its times."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        found = os.stat(source)
+        with open(source, "rb") as file:
+            maildir.write(Path(target).parent.parent, os.path.basename(target), [file.read()], mtime=found.st_mtime)

@@ -68,6 +68,12 @@ def stated_size(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def octets(name: str) -> int:
+    """The octets of the file that the name states, 0 if it states none."""
+    found = _SIZE.search(name)
+    return int(found[1]) if found else 0
+
+
 def create(path: Path) -> None:
     """Makes a Maildir, or what is missing of it."""
     for folder in FOLDERS:
@@ -111,7 +117,7 @@ def publish(spooled: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Makes renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -120,17 +126,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def scan(path: Path) -> dict[str, Entry]:
-    """Every message file by base name; one that moves meanwhile is found in ``cur``, where readers move it."""
+def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
+    """Every message file by base name, and further files of the same base name. One that moves meanwhile is found
+    in ``cur``, where readers move it."""
     found: dict[str, Entry] = {}
+    doubles = []
     for folder in ("new", "cur"):
-        for name in _names(path / folder):
+        for name in _names(f"{path}/{folder}"):
             base = split_name(name)[0]
-            found[base] = Entry(base, folder, name)
-    return found
+            other = found.get(base)
+            if other is not None and other.folder == folder:
+                doubles.append(Entry(base, folder, name))
+            else:
+                found[base] = Entry(base, folder, name)
+    return found, doubles
 
 
-def _names(folder: Path) -> Iterator[str]:
+def _names(folder: Path | str) -> Iterator[str]:
     try:
         yield from (name for name in os.listdir(folder) if not name.startswith("."))
     except FileNotFoundError:

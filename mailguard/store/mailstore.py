@@ -20,6 +20,7 @@ class MailStore:
     def __init__(self, index_dir: Path, host: str, log: Any = None) -> None:
         self._index_dir = index_dir
         self._host = host
+        self._log = log
         self.bell = Bell(log)
         self._lock = threading.Lock()
         self._open: OrderedDict[str, AccountStore] = OrderedDict()
@@ -30,7 +31,7 @@ class MailStore:
             found = self._open.get(key)
             if found is None:
                 index = self._index_dir / f"{quote(key, safe='@')}.db"
-                found = AccountStore(maildir, index, host=self._host, bell=self.bell)
+                found = AccountStore(maildir, index, host=self._host, bell=self.bell, log=self._log)
                 self._open[key] = found
                 if len(self._open) > _OPEN:
                     self._open.popitem(last=False)  # closed once nobody uses it any more

@@ -35,11 +35,14 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened after a MODSEQ: ``flags`` are ``(uid, flags, modseq)`` of new and changed messages."""
+    """What happened after a MODSEQ: ``flags`` are ``(uid, flags, modseq)`` of new and changed messages. Where
+    ``complete`` is False the MODSEQ is too old to tell what vanished: take every UID that is not there (RFC 7162
+    §3.2.5.2)."""
 
     highest_modseq: int
     flags: list[tuple[int, str, int]]
     vanished: list[int]
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,233 +6,290 @@ import contextlib
 import os
 import sqlite3
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from mailguard.store import maildir, uidlist
+from mailguard.store import content, maildir, uidlist
+from mailguard.store.flag import flags_of
 from mailguard.store.maildir import Entry
+from mailguard.store.standing import Stamps, State, first_modseq, insert_state, next_modseq, size_in
 from mailguard.store.uidlist import Record, Uidlist, UidlistError
 
-MODSEQ_FILE = "mailguard-modseq"
-_BLOCK = 10_000  # modseqs reserved at a time
-
-
-@dataclass(slots=True)
-class State:
-    """The row of a mailbox in the index."""
-
-    id: int
-    name: str
-    guid: str
-    uid_validity: int
-    next_uid: int
-    highest_modseq: int
-    recent_uid: int
-    stamp: str
-    scanned: float
+_INSERT = f"INSERT OR REPLACE INTO message VALUES ({','.join('?' * 10)})"
+_UPDATE = "UPDATE message SET name=?, flags=?, modseq=? WHERE id=?"
+MAX_EXPUNGED = 20_000
+"""Expunges of a mailbox that are remembered one by one."""
 
 
 class Row(NamedTuple):
     """What the index says of one file."""
 
     uid: int
-    base: str
-    folder: str
     name: str
     flags: str
+    modseq: int
+    size: int
 
 
-def load_state(db: sqlite3.Connection, name: str) -> State | None:
-    """The mailbox's row, None if it was never looked at."""
-    row = db.execute("SELECT * FROM mailbox WHERE name = ?", (name,)).fetchone()
-    return State(*row) if row else None
+class Numbered(NamedTuple):
+    """A file to be put into the index under its UID; ``record`` holds what the uidlist says of it."""
+
+    record: Record
+    entry: Entry
 
 
-def save_state(db: sqlite3.Connection, state: State) -> None:
-    """Writes the row back."""
-    db.execute(
-        "UPDATE mailbox SET guid=?, uid_validity=?, next_uid=?, highest_modseq=?, recent_uid=?, stamp=?, scanned=?"
-        " WHERE id=?",
-        (state.guid, state.uid_validity, state.next_uid, state.highest_modseq, state.recent_uid, state.stamp,
-         state.scanned, state.id),
-    )  # fmt: skip
+def stored(name: str) -> str | bytes:
+    """A file name as the index keeps it."""
+    return name if name.isascii() else os.fsencode(name)
 
 
-def stamp(path: Path) -> str:
-    """What changes when files come, go or are renamed: the times of the folders and of the uidlist."""
-    parts = []
-    for name in ("cur", "new", uidlist.UIDLIST, uidlist.KEYWORDS):
-        try:
-            found = os.stat(path / name)
-            parts.append(f"{found.st_mtime_ns}/{found.st_size}")
-        except FileNotFoundError:
-            parts.append("-")
-    return " ".join(parts)
-
-
-def next_modseq(path: Path, state: State) -> int:
-    """One higher than ever before; a bound kept beside the mail outlives the index (RFC 7162 §3.1)."""
-    state.highest_modseq += 1
-    if state.highest_modseq % _BLOCK == 1 or not (path / MODSEQ_FILE).exists():
-        uidlist.replace(path / MODSEQ_FILE, f"{state.highest_modseq + _BLOCK}\n")
-    return state.highest_modseq
-
-
-def first_modseq(path: Path) -> int:
-    """Where to start when there is no index: above all that was handed out, here or by a server before us."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        bound = int((path / MODSEQ_FILE).read_text())
-        return bound - bound % _BLOCK + _BLOCK
-    return 1 << 32
-
-
-def flags_of(letters: str, keywords: list[str]) -> str:
-    """The flags as FETCH prints them, without parentheses."""
-    names = [maildir.LETTERS[c] for c in letters if c in maildir.LETTERS]
-    for letter in letters:
-        number = ord(letter) - 97
-        if 0 <= number < len(keywords) and keywords[number]:
-            names.append(keywords[number])
-    return " ".join(names)
+def plain(name: str | bytes) -> str:
+    """The file name again."""
+    return name if isinstance(name, str) else os.fsdecode(name)
 
 
 class Sync:
-    """One pass over one mailbox. Use with the mailbox's dot lock held and inside a write transaction."""
+    """One pass over one mailbox. Use with the mailbox's lock held and inside a write transaction, and make the
+    uidlist durable after it if ``listed_more`` says so."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, name: str) -> None:
+    def __init__(self, db: sqlite3.Connection, path: str, name: str, host: str) -> None:
         self._db = db
         self._path = path
         self._name = name
+        self._host = host
+        self.listed_more = False
 
-    def run(self) -> State:
-        """Looks at the files, takes in what changed, and returns the state. Raises OSError."""
-        listed, rewrite = self._uidlist()
-        state = self._state(listed)
-        entries = self._settle_new(maildir.scan(self._path))
-        wanted = "SELECT uid, base, folder, name, flags FROM message WHERE mailbox = ?"
-        rows = {
-            os.fsdecode(base): Row(uid, os.fsdecode(base), folder, os.fsdecode(name), flags)
-            for uid, base, folder, name, flags in self._db.execute(wanted, (state.id,))
-        }
-        gone = [r for r in listed.records if r.base not in entries]
-        if gone or any(base not in entries for base in rows):
+    def run(self, state: State | None, due: str) -> State:
+        """Looks at what is ``due`` (see State.due), takes in what changed, and returns the state. Raises OSError."""
+        if state is None or due == "all":
+            state = self._everything(state)
+        else:
+            self._arrivals(state)
+        state.stamp(Stamps.of(self._path))
+        return state
+
+    def _arrivals(self, state: State) -> None:
+        """Only ``new`` changed: the cost does not depend on what lies in ``cur``."""
+        state.looked = time.time()
+        names = [name for name in os.listdir(f"{self._path}/new") if not name.startswith(".")]
+        entries = self._settle({base: Entry(base, "new", name) for name in names for base in [_base(name)]})
+        self._insert(state, self._number(state, entries))
+
+    def _everything(self, state: State | None) -> State:
+        began, clock = time.time(), time.perf_counter()
+        records: dict[str, Record] | None = None
+        if state is None or Stamps.of(self._path).uidlist != state.uidlist:
+            state, records = self._read_uidlist(state)
+        rows = self._rows(state)
+        entries, doubles = maildir.scan(self._path)
+        entries = self._settle(entries)
+        if any(base not in entries for base in (rows if records is None else {*rows, *records})):
             # A folder read while files are renamed can miss some: look twice before calling anything expunged.
-            entries = self._settle_new(maildir.scan(self._path) | {b: e for b, e in entries.items() if self._there(e)})
-            gone = [r for r in listed.records if r.base not in entries]
-        added = self._number(listed, entries)
-        if gone:
-            missing = {r.base for r in gone}
-            listed.records = [r for r in listed.records if r.base not in missing]
-        if gone or rewrite:
-            uidlist.write_uidlist(self._path, listed)
-        elif added:
-            uidlist.append_records(self._path, added)
-        self._take(state, listed, entries, rows)
-        state.next_uid = listed.next_uid
-        state.stamp = stamp(self._path)
-        state.scanned = time.time()
-        save_state(self._db, state)
+            again, doubles = maildir.scan(self._path)
+            entries = self._settle(again | {b: e for b, e in entries.items() if b not in again and self._there(e)})
+        self._separate(doubles, entries)
+        self._compare(state, rows, entries, records)
+        state.scanned = state.looked = began
+        state.cost = time.perf_counter() - clock
         return state
 
     def _there(self, entry: Entry) -> bool:
-        return (self._path / entry.folder / entry.name).exists()
+        return os.path.exists(f"{self._path}/{entry.folder}/{entry.name}")
 
-    def _uidlist(self) -> tuple[Uidlist, bool]:
-        try:
-            listed = uidlist.read_uidlist(self._path)
-        except UidlistError:
-            listed = None
-        if listed is None:
-            old = load_state(self._db, self._name)
-            validity = max(int(time.time()), (old.uid_validity + 1) if old else 0)
-            return Uidlist.fresh(validity), True
-        return listed, False
+    def _rows(self, state: State) -> dict[str, Row]:
+        query = "SELECT id, name, flags, modseq, size FROM message WHERE id BETWEEN ? AND ?"
+        rows = {}
+        for id, name, flags, modseq, size in self._db.execute(query, (state.first, state.last)):
+            name = plain(name)
+            rows[_base(name)] = Row(id - state.first, name, flags, modseq, size)
+        return rows
 
-    def _state(self, listed: Uidlist) -> State:
-        state = load_state(self._db, self._name)
+    def _read_uidlist(self, state: State | None) -> tuple[State, dict[str, Record]]:
+        """The state under the UIDVALIDITY of the list, and the list's records by base name."""
+        listed, sound = self._uidlist(state)
         if state is not None and state.uid_validity != listed.uid_validity:
-            for table in ("message", "expunged"):
-                self._db.execute(f"DELETE FROM {table} WHERE mailbox = ?", (state.id,))
-            state.uid_validity, state.guid, state.recent_uid = listed.uid_validity, listed.guid, 0
+            _forget_mailbox(self._db, state)
+            state = None
         if state is None:
             start = first_modseq(self._path)
-            self._db.execute(
-                "INSERT INTO mailbox (name, guid, uid_validity, next_uid, highest_modseq) VALUES (?, ?, ?, ?, ?)",
-                (self._name, listed.guid, listed.uid_validity, listed.next_uid, start),
-            )
-            state = load_state(self._db, self._name)
-            assert state is not None
-        return state
+            state = State(0, self._name, listed.guid, listed.uid_validity, listed.next_uid, start, start + 1)
+            insert_state(self._db, state)
+        if not sound or listed.next_uid < state.next_uid:
+            listed.next_uid = max(listed.next_uid, state.next_uid)
+            uidlist.write_uidlist(Path(self._path), listed)
+        state.guid, state.next_uid, state.listed = listed.guid, listed.next_uid, len(listed.records)
+        return state, {record.base: record for record in listed.records}
 
-    def _settle_new(self, entries: dict[str, Entry]) -> dict[str, Entry]:
+    def _uidlist(self, state: State | None) -> tuple[Uidlist, bool]:
+        """The list, and whether it may stay as it is."""
+        try:
+            listed = uidlist.read_uidlist(Path(self._path))
+        except UidlistError:
+            listed = None
+        if listed is not None:
+            return listed, not listed.torn
+        return Uidlist.fresh(uidlist.fresh_validity(self._path, state.uid_validity if state else 0)), False
+
+    def _settle(self, entries: dict[str, Entry]) -> dict[str, Entry]:
         """Moves ``new`` to ``cur``, as a reader does."""
         for base, entry in list(entries.items()):
             if entry.folder == "new":
                 name = entry.name if ":2," in entry.name else f"{entry.name}:2,"
                 try:
-                    os.rename(self._path / "new" / entry.name, self._path / "cur" / name)
+                    os.rename(f"{self._path}/new/{entry.name}", f"{self._path}/cur/{name}")
                 except FileNotFoundError:
                     del entries[base]
                 else:
                     entries[base] = Entry(base, "cur", name)
         return entries
 
-    def _number(self, listed: Uidlist, entries: dict[str, Entry]) -> list[Record]:
-        known = {record.base for record in listed.records}
-        fresh = sorted((b for b in entries if b not in known), key=maildir.arrival_order)
-        added = [Record(listed.next_uid + n, entries[base].name) for n, base in enumerate(fresh)]
-        listed.records += added
-        listed.next_uid += len(added)
-        return added
+    def _separate(self, doubles: Iterable[Entry], entries: dict[str, Entry]) -> None:
+        """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost."""
+        for double in doubles:
+            path, other = (f"{self._path}/{e.folder}/{e.name}" for e in (double, entries[double.base]))
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samefile(path, other):
+                    os.unlink(path)
+                    continue
+                base = maildir.unique_base(self._host, os.stat(path).st_size, wire_size=maildir.stated_size(path))
+                name = maildir.join_name(base, double.letters)
+                os.rename(path, f"{self._path}/cur/{name}")
+                entries[base] = Entry(base, "cur", name)
 
-    def _take(self, state: State, listed: Uidlist, entries: dict[str, Entry], rows: dict[str, Row]) -> None:
-        keywords = uidlist.read_keywords(self._path)
-        modseq = 0
-        inserts: list[tuple[object, ...]] = []
-        updates: list[tuple[object, ...]] = []
-        for record in listed.records:
-            entry = entries[record.base]
-            row = rows.get(record.base)
-            if row is None or row.uid != record.uid:
-                modseq = modseq or next_modseq(self._path, state)
-                # Renamed between the look and now: the next look finds it, under the UID it has in the list.
-                with contextlib.suppress(FileNotFoundError):
-                    inserts.append(self._row(state, record, entry, flags_of(entry.letters, keywords), modseq))
-                continue
-            del rows[record.base]
-            if (row.folder, row.name) != (entry.folder, entry.name):
-                flags = flags_of(entry.letters, keywords)
-                if row.flags != flags:
-                    modseq = modseq or next_modseq(self._path, state)
-                updates.append(
-                    (entry.folder, os.fsencode(entry.name), flags, row.flags != flags, modseq, state.id, record.uid)
-                )
+    def _compare(
+        self, state: State, rows: dict[str, Row], entries: dict[str, Entry], records: dict[str, Record] | None
+    ) -> None:
+        """Takes in the difference between the index (``rows``), the uidlist, if it was read, and the files."""
+        found: list[Numbered] = []
+        rest: dict[str, Entry] = {}
+        updates: list[tuple[Row, str]] = []
+        dead = self._expunged(state) if records else set()
+        same_keywords = Stamps.of(self._path).keywords == state.keywords
+        for base, entry in entries.items():
+            row = rows.get(base)
+            record = None if records is None else records.get(base)
+            if row is not None and (records is None or (record is not None and record.uid == row.uid)):
+                del rows[base]
+                if row.name != entry.name or not same_keywords:
+                    updates.append((row, entry.name))
+            elif record is not None and record.uid not in dead:
+                found.append(Numbered(record, entry))
+            else:
+                rest[base] = entry
+        found.sort(key=lambda each: each.record.uid)
         if rows:
-            gone = [row.uid for row in rows.values()]
-            forget(self._db, state.id, gone, modseq or next_modseq(self._path, state))
-        self._db.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,0)", inserts)
-        self._db.executemany(
-            "UPDATE message SET folder=?, name=?, flags=?, modseq=iif(?, ?, modseq) WHERE mailbox=? AND uid=?", updates
-        )
+            forget(self._db, self._path, state, list(rows.values()))
+        self._insert(state, found + self._number(state, rest))
+        if updates:
+            self._update(state, updates)
 
-    def _row(self, state: State, record: Record, entry: Entry, flags: str, modseq: int) -> tuple[object, ...]:
-        file = self._path / entry.folder / entry.name
-        found = os.stat(file)
-        size = maildir.stated_size(entry.name) or int(record.field("W") or 0) or wire_size(file)
-        return (
-            state.id, record.uid, os.fsencode(record.base), entry.folder, os.fsencode(entry.name), flags, modseq, size,
-            int(found.st_mtime), int(found.st_ctime), os.fsencode(record.field("G") or record.base), record.field("P"),
-        )  # fmt: skip
+    def _expunged(self, state: State) -> set[int]:
+        """UIDs whose end was told to clients: they do not come back."""
+        query = "SELECT id FROM expunged WHERE id BETWEEN ? AND ?"
+        return {id - state.first for (id,) in self._db.execute(query, (state.first, state.last))}
+
+    def _number(self, state: State, entries: dict[str, Entry]) -> list[Numbered]:
+        """Gives UIDs to files that have none, in the order of their arrival."""
+        fresh = sorted(entries, key=maildir.arrival_order)
+        made = [Numbered(Record(state.next_uid + n, entries[base].name), entries[base]) for n, base in enumerate(fresh)]
+        if made:
+            append_listed(self._path, state, [each.record for each in made])
+            self.listed_more = True
+        return made
+
+    def _insert(self, state: State, found: list[Numbered]) -> None:
+        if not found:
+            return
+        keywords = uidlist.read_keywords(Path(self._path))
+        known = content.claim(self._db, (record.base for record, _ in found))
+        modseq = next_modseq(self._path, state)
+        rows = []
+        for record, entry in found:
+            try:
+                stat = os.stat(f"{self._path}/cur/{entry.name}")
+            except FileNotFoundError:
+                continue  # renamed between the look and now: the next look finds it, under the UID of the list
+            size = maildir.stated_size(entry.name) or int(record.field("W") or 0) or _rough(stat.st_size)
+            flags = flags_of(entry.letters, keywords)
+            state.count(flags, size)
+            rows.append((
+                state.first + record.uid, stored(entry.name), flags, modseq, size, int(stat.st_mtime),
+                int(stat.st_ctime), stored(record.field("G")), record.field("P"),
+                known.get(record.base, 0),
+            ))  # fmt: skip
+        self._db.executemany(_INSERT, rows)
+
+    def _update(self, state: State, renamed: list[tuple[Row, str]]) -> None:
+        """Other file names, or other names of the keywords in them."""
+        keywords = uidlist.read_keywords(Path(self._path))
+        updates, modseq = [], 0
+        for row, name in renamed:
+            flags = flags_of(maildir.split_name(name)[1], keywords)
+            if flags != row.flags:
+                modseq = modseq or next_modseq(self._path, state)
+                state.recount(row.flags, flags)
+            elif name == row.name:
+                continue
+            seq = row.modseq if flags == row.flags else modseq
+            updates.append((stored(name), flags, seq, state.first + row.uid))
+        self._db.executemany(_UPDATE, updates)
 
 
-def wire_size(file: Path) -> int:
-    """The octets of a message with CRLF line ends."""
-    data = file.read_bytes()
-    return len(data) + data.count(b"\n") - data.count(b"\r\n")
+def _base(name: str) -> str:
+    return name.rpartition(":")[0] or name
 
 
-def forget(db: sqlite3.Connection, mailbox: int, uids: list[int], modseq: int) -> None:
+def _rough(octets: int) -> int:
+    """A size that is still to be found out is negative: no less than the message will have on the wire, as a rule."""
+    return -(octets + octets // 16)
+
+
+def append_listed(path: str, state: State, records: list[Record]) -> None:
+    """Adds new UIDs to the uidlist; to be made durable before anybody hears of them."""
+    uidlist.append_records(path, records, size_in(Stamps.of(path).uidlist))
+    state.next_uid = records[-1].uid + 1
+    state.listed += len(records)
+
+
+def forget(db: sqlite3.Connection, path: str, state: State, rows: Iterable[Row]) -> None:
     """Takes messages out of the index and remembers when they went."""
-    db.executemany("DELETE FROM message WHERE mailbox=? AND uid=?", [(mailbox, uid) for uid in uids])
-    db.executemany("INSERT OR REPLACE INTO expunged VALUES (?, ?, ?)", [(mailbox, uid, modseq) for uid in uids])
+    modseq = next_modseq(path, state)
+    ids = []
+    for row in rows:
+        state.count(row.flags, row.size, -1)
+        ids.append(state.first + row.uid)
+    db.executemany("DELETE FROM message WHERE id=?", [(id,) for id in ids])
+    db.executemany("INSERT OR REPLACE INTO expunged VALUES (?, ?)", [(id, modseq) for id in ids])
+    _forget_old(db, state)
+
+
+def _forget_old(db: sqlite3.Connection, state: State) -> None:
+    if state.highest_modseq % 64:
+        return  # now and then is enough
+    span = (state.first, state.last)
+    (count,) = db.execute("SELECT count(*) FROM expunged WHERE id BETWEEN ? AND ?", span).fetchone()
+    if count > 2 * MAX_EXPUNGED:
+        query = "SELECT modseq FROM expunged WHERE id BETWEEN ? AND ? ORDER BY modseq DESC LIMIT 1 OFFSET ?"
+        (state.floor,) = db.execute(query, (*span, MAX_EXPUNGED)).fetchone()
+        db.execute("DELETE FROM expunged WHERE id BETWEEN ? AND ? AND modseq <= ?", (*span, state.floor))
+
+
+def _forget_mailbox(db: sqlite3.Connection, state: State) -> None:
+    for table in ("message", "expunged"):
+        db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (state.first, state.last))
+    db.execute("DELETE FROM mailbox WHERE id = ?", (state.id,))
+
+
+def compact(path: str, db: sqlite3.Connection, state: State) -> None:
+    """Writes the uidlist without the messages that are gone, once these are the most."""
+    if state.listed - state.messages <= max(200, state.messages):
+        return
+    listed = uidlist.read_uidlist(Path(path))
+    if listed is not None:
+        query = "SELECT id FROM message WHERE id BETWEEN ? AND ?"
+        there = {id - state.first for (id,) in db.execute(query, (state.first, state.last))}
+        listed.records = [record for record in listed.records if record.uid in there]
+        listed.next_uid = max(listed.next_uid, state.next_uid)
+        uidlist.write_uidlist(Path(path), listed)
+        state.listed = len(listed.records)

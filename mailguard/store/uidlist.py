@@ -1,23 +1,18 @@
-"""Dovecot's truth files of one Maildir: ``dovecot-uidlist`` version 3, ``dovecot-keywords`` and their dot lock."""
+"""Dovecot's truth files of one Maildir: ``dovecot-uidlist`` version 3, ``dovecot-keywords``; how they are written."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 UIDLIST = "dovecot-uidlist"
 KEYWORDS = "dovecot-keywords"
-STALE = 120.0  # seconds after which a dot lock belongs to nobody
+VALIDITY = "mailguard-uidvalidity"  # in the INBOX's Maildir: the last one given to any mailbox
 MAX_KEYWORDS = 26
-
-
-class LockTimeoutError(TimeoutError):
-    """Somebody else holds the lock of a mailbox for too long."""
 
 
 class UidlistError(ValueError):
@@ -55,6 +50,7 @@ class Uidlist:
     guid: str
     records: list[Record] = field(default_factory=list)
     extra: tuple[str, ...] = ()
+    torn: bool = False  # something in it could not be read: write it anew before anything is appended
 
     @classmethod
     def fresh(cls, uid_validity: int) -> Uidlist:
@@ -67,9 +63,11 @@ class Uidlist:
         lines = text.split("\n")
         made = cls._header(lines[0].split(" "))
         last = 0
+        made.torn = lines[-1] != "" or lines[0].startswith("1 ")
         for line in lines[1:]:
             record = _record(line)
             if record is None:
+                made.torn = made.torn or line != ""
                 continue  # a torn last line: its file is numbered again, above every UID seen
             if record.uid <= last:
                 raise UidlistError(f"UID {record.uid} follows {last}")
@@ -132,22 +130,60 @@ def write_uidlist(path: Path, uidlist: Uidlist) -> None:
     replace(path / UIDLIST, uidlist.render())
 
 
-def append_records(path: Path, records: list[Record]) -> None:
-    """Adds lines at the end, at a cost that does not depend on the mailbox; call with the lock held."""
-    with open(path / UIDLIST, "a", encoding="utf-8", errors="surrogateescape") as file:
-        file.write("".join(record.line() for record in records))
-        file.flush()
-        os.fsync(file.fileno())
+def append_records(path: Path | str, records: Iterable[Record], size: int) -> None:
+    """Adds lines at the end of a list of ``size`` octets, at a cost that does not depend on it; call with the lock
+    held, and ``sync_file`` before a UID is told to anybody. Raises OSError, leaving the list as it was."""
+    text = "".join([record.line() for record in records]).encode("utf-8", "surrogateescape")
+    with open(f"{path}/{UIDLIST}", "r+b", buffering=0) as file:
+        file.seek(size)
+        try:
+            view = memoryview(text)
+            while view:
+                view = view[file.write(view) :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def sync_file(path: str) -> None:
+    """Makes what was appended to a file durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file beside its place, fsyncs it, and renames it there."""
+    """Writes a file beside its place, fsyncs it, and renames it there, for good when it returns."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with open(beside, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(beside, path)
+    try:
+        with open(beside, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_file(str(path.parent))
+
+
+def fresh_validity(path: str, above: int = 0) -> int:
+    """A UIDVALIDITY for a mailbox that has none: higher than any that this account used (RFC 9051 §2.3.1.1)."""
+    root = os.path.dirname(path) if os.path.basename(path).startswith(".") else path
+    last = max(above, _number(f"{root}/{VALIDITY}", 10), _number(f"{root}/dovecot-uidvalidity", 16))
+    made = max(int(time.time()), last + 1)
+    replace(Path(root) / VALIDITY, f"{made}\n")
+    return made
+
+
+def _number(path: str, base: int) -> int:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return int(file.read(20), base)
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def read_keywords(path: Path) -> list[str]:
@@ -167,32 +203,3 @@ def read_keywords(path: Path) -> list[str]:
 def write_keywords(path: Path, names: list[str]) -> None:
     """Replaces the list of keywords; call with the lock held."""
     replace(path / KEYWORDS, "".join(f"{n} {name}\n" for n, name in enumerate(names) if name))
-
-
-@contextlib.contextmanager
-def dot_lock(path: Path, *, timeout: float = 30.0) -> Iterator[None]:
-    """Holds ``dovecot-uidlist.lock``, which Dovecot honours, too. Raises LockTimeoutError, OSError."""
-    lock = path / f"{UIDLIST}.lock"
-    until = time.monotonic() + timeout
-    pause = 0.001
-    while True:
-        try:
-            os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            break
-        except FileExistsError:
-            _break_stale(lock)
-            if time.monotonic() > until:
-                raise LockTimeoutError(f"{lock} is held by another process") from None
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            lock.unlink()
-
-
-def _break_stale(lock: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - lock.stat().st_mtime > STALE:
-            lock.unlink()

@@ -1,0 +1,279 @@
+"""What one mailbox holds, as the index and the files tell it. Safe for threads and beside other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mailguard.store import content, uidlist
+from mailguard.store.content import with_crlf
+from mailguard.store.index import Index, IndexTornError
+from mailguard.store.lock import mailbox_lock
+from mailguard.store.snapshot import Changes, ExpungedError, NoSuchMailboxError, Status
+from mailguard.store.standing import State, load_state, save_state
+from mailguard.store.sync import Sync, plain
+from mailguard.store.watch import Bell, Registration
+
+_FRESH = 1.0  # seconds for which what was true may be told without another look
+_BULK = 200  # messages described at a time, between which others have their turn
+COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
+"""What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; see ``content``."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """The time in which nobody else changes the mailbox. ``sync`` names files to be made durable at its end."""
+
+    db: sqlite3.Connection
+    state: State
+    sync: set[str] = field(default_factory=set)
+    rings: bool = False
+
+
+class MailboxView:
+    """A mailbox over a Maildir at ``path``. Raises OSError, LockTimeoutError from whatever touches files."""
+
+    def __init__(self, index: Index, path: Path, name: str, host: str, bell: Bell | None = None) -> None:
+        self.name = name
+        self.path = path
+        self._at = os.fspath(path)
+        self._index = index
+        self._host = host
+        self._turn = threading.RLock()
+        self._looked = 0.0  # when the files were last known to be as the index says, Unix time
+        self._bell = bell or Bell()
+
+    def listen(self, callback: Callable[[], object]) -> Registration:
+        """Calls back whenever anybody may have changed the mailbox (see ``watch.Bell``), until it is closed."""
+        return self._bell.register(self.path, callback)
+
+    @contextlib.contextmanager
+    def _exclusive(self, again: str = "") -> Iterator[Turn]:
+        """Nobody else changes the mailbox meanwhile, and the index is in line with the files; ``again`` says what
+        must be looked at (see State.due) though nothing seems to have changed."""
+        with self._turn:
+            with contextlib.suppress(IndexTornError), self._index.read() as db:
+                load_state(db, self.name)  # a torn index is noticed, and made anew, before anything is changed
+            with self._locked(), self._index.write() as db:
+                turn = self._take_turn(db, again)
+                yield turn
+            for name in turn.sync:
+                uidlist.sync_file(f"{self._at}/{name}")
+        if turn.rings:
+            self._bell.ring(self._at)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if not os.path.isdir(f"{self._at}/cur"):
+            raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self._at}")
+        with mailbox_lock(self._at):
+            yield
+
+    def _take_turn(self, db: sqlite3.Connection, again: str = "") -> Turn:
+        state = load_state(db, self.name)
+        turn = Turn(db, state) if state is not None else None
+        due = again or (state.due(self._at, time.time()) if state else "all")
+        if due or turn is None:
+            sync = Sync(db, self._at, self.name, self._host)
+            turn = Turn(db, sync.run(state, due))
+            if sync.listed_more:
+                turn.sync.add(uidlist.UIDLIST)
+            save_state(db, turn.state)
+        return turn
+
+    @contextlib.contextmanager
+    def _read(self, *, fresh: bool = True) -> Iterator[tuple[sqlite3.Connection, State]]:
+        """The index, in line with the files: a moment ago if it must be ``fresh``, else not long ago."""
+        for last in (False, True):
+            told = False
+            try:
+                with self._index.read() as db:
+                    state = load_state(db, self.name)
+                    if state is not None and (last or not self._due(state, fresh)):
+                        told = True
+                        yield db, state
+                        return
+            except IndexTornError:
+                if last or told:
+                    raise
+            self._look()
+        raise IndexTornError(f"the index of {self.name!r} vanished while it was read; try again")
+
+    def _due(self, state: State, fresh: bool) -> str:
+        now = time.time()
+        if not fresh and 0 <= now - self._looked < _FRESH:
+            return ""
+        try:
+            due = state.due(self._at, now)
+        except FileNotFoundError:
+            return "all"
+        if not due:
+            self._looked = now
+        return due
+
+    def _look(self, again: str = "") -> None:
+        with self._exclusive(again):
+            self._looked = time.time()
+
+    def refresh(self) -> int:
+        """Looks at the files, takes in what others did, and returns the highest MODSEQ."""
+        with self._read() as (_, state):
+            return state.highest_modseq
+
+    def status(self) -> Status:
+        """The counts, after a look at the files. The cost does not depend on their number."""
+        with self._read() as (db, state):
+            recent = state.next_uid - 1 - state.recent_uid
+            if recent:
+                query = "SELECT count(*) FROM message WHERE id BETWEEN ? AND ?"
+                (recent,) = db.execute(query, (state.first + state.recent_uid + 1, state.last)).fetchone()
+        return Status(
+            state.uid_validity, state.next_uid, state.highest_modseq, state.messages, state.unseen, state.deleted,
+            recent, state.size, state.guid,
+        )  # fmt: skip
+
+    def keywords(self) -> list[str]:
+        """The keywords that messages here may carry already."""
+        return [name for name in uidlist.read_keywords(self.path) if name]
+
+    def uids(self) -> list[int]:
+        """All UIDs, ascending."""
+        with self._read() as (db, state):
+            query = "SELECT id - ? FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+            return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last))]
+
+    def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """These columns (see COLUMNS) of these messages, or of all, by ascending UID; missing UIDs are left out.
+        Messages nobody described yet are read first. What others did in the last second may be missing: ``refresh``
+        looks at once."""
+        if not COLUMNS.issuperset(columns):
+            raise ValueError(f"unknown columns {set(columns) - COLUMNS}")
+        if "body" in columns:
+            return self._with_body(uids, columns)
+        expressions, joins = content.columns_sql(columns)
+        query = f"SELECT {', '.join(expressions)} FROM message m {joins}"
+        with self._ready(uids, joins, columns) as (db, state):
+            where, values = chosen(state, uids)
+            return db.execute(f"{query} WHERE {where} ORDER BY m.id", values).fetchall()
+
+    def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """BODY without extensions is asked for so rarely that it is not kept."""
+        others = [column for column in columns if column != "body"]
+        at = columns.index("body")
+        found = []
+        for uid, *row in self.rows(uids, ["uid", *others]):
+            with contextlib.suppress(ExpungedError):
+                row.insert(at, content.read(self.raw(uid))[0].body)
+                found.append(tuple(row))
+        return found
+
+    def containing(self, term: str, text: str) -> list[int]:
+        """UIDs whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded as sort.fold does);
+        an empty text finds every message that has the field."""
+        if not text:
+            return self.matching(f"{{{term}}} IS NOT NULL")
+        return self.matching(f"instr({{{term}}}, ?) > 0", text)
+
+    def matching(self, condition: str, *values: int | str) -> list[int]:
+        """UIDs for which an SQL condition holds, ascending; columns stand in braces: ``{size} > ?``."""
+        columns = sorted(set(re.findall(r"\{(\w+)\}", condition)))
+        expressions, joins = content.columns_sql(columns)
+        where = condition.format_map(dict(zip(columns, expressions, strict=True)))
+        query = f"SELECT m.id - ? FROM message m {joins} WHERE m.id BETWEEN ? AND ? AND ({where}) ORDER BY m.id"
+        with self._ready(None, joins, columns) as (db, state):
+            return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last, *values))]
+
+    def _ready(
+        self, uids: Sequence[int] | None, joins: str, columns: Sequence[str]
+    ) -> contextlib.AbstractContextManager[tuple[sqlite3.Connection, State]]:
+        if joins:
+            return self._described(uids, "cid = 0")
+        return self._described(uids, "cid = 0 AND size < 0") if "size" in columns else self._read(fresh=False)
+
+    @contextlib.contextmanager
+    def _described(self, uids: Sequence[int] | None, lacking: str) -> Iterator[tuple[sqlite3.Connection, State]]:
+        """As ``_read``, after the messages that lack something were read and described."""
+        wanted = None if uids is None else set(uids)
+        while True:
+            with self._read(fresh=False) as (db, state):
+                query = f"SELECT id, name FROM message WHERE {lacking} AND id BETWEEN ? AND ? ORDER BY id"
+                found = ((id, plain(name)) for id, name in db.execute(query, (state.first, state.last)))
+                if wanted is not None:
+                    found = (row for row in found if row[0] - state.first in wanted)
+                missing = list(itertools.islice(found, _BULK))
+                if not missing:
+                    yield db, state
+                    return
+            self._describe(missing)
+
+    def _describe(self, messages: Sequence[tuple[int, str]]) -> None:
+        """Reads messages and adds what they hold to the index; never touches a UID or a MODSEQ."""
+        found, described = [], []
+        for id, name in messages:
+            try:
+                with open(f"{self._at}/cur/{name}", "rb", buffering=0) as file:
+                    raw = with_crlf(file.read())
+            except FileNotFoundError:
+                self._look("all")  # renamed or removed by another program
+                break
+            described.append(content.read(raw))
+            found.append((id, len(raw)))
+        with self._index.write() as db:
+            content.attach(db, found, described)
+
+    def changes(self, since: int) -> Changes:
+        """What is new, changed or gone after MODSEQ ``since``."""
+        with self._read() as (db, state):
+            query = "SELECT id - ?, flags, modseq FROM message WHERE id >> 32 = ? AND modseq > ?"
+            flags = sorted(db.execute(query, (state.first, state.id, since)))
+            query = "SELECT id - ? FROM expunged WHERE id >> 32 = ? AND modseq > ?"
+            vanished = sorted(uid for (uid,) in db.execute(query, (state.first, state.id, since)))
+        return Changes(state.highest_modseq, flags, vanished, since >= state.floor)
+
+    def file(self, uid: int) -> Path:
+        """Where the message's file is now. Raises ExpungedError."""
+        return Path(self._file(uid))
+
+    def _file(self, uid: int) -> str:
+        with self._read(fresh=False) as (db, state):
+            row = db.execute("SELECT name FROM message WHERE id=?", (state.first + uid,)).fetchone()
+        if row is None:
+            raise ExpungedError(f"{self.name}: no message with UID {uid}")
+        return f"{self._at}/cur/{plain(row[0])}"
+
+    def files(self) -> dict[int, str]:
+        """Where the file of every message is now, by UID; another program may rename it any time (see ``raw``)."""
+        with self._read() as (db, state):
+            query = "SELECT id, name FROM message WHERE id BETWEEN ? AND ?"
+            rows = db.execute(query, (state.first, state.last)).fetchall()
+        return {id - state.first: f"{self._at}/cur/{plain(name)}" for id, name in rows}
+
+    def raw(self, uid: int) -> bytes:
+        """The message's octets with CRLF line ends, whatever the file has. Raises ExpungedError."""
+        for _ in range(3):
+            try:
+                with open(self._file(uid), "rb", buffering=0) as file:
+                    return with_crlf(file.read())
+            except FileNotFoundError:
+                self._look("all")  # renamed by another program since we looked
+        raise ExpungedError(f"{self.name}: the file of UID {uid} is gone")
+
+
+def chosen(state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
+    """The SQL condition, and its values, for these messages of a mailbox, or for all of them."""
+    if uids is None:
+        return "m.id BETWEEN ? AND ?", (state.first, state.last)
+    if len(uids) == 1:
+        return "m.id = ?", (state.first + uids[0],)
+    ids = json.dumps([state.first + uid for uid in uids])
+    return "m.id IN (SELECT value FROM json_each(?))", (ids,)
