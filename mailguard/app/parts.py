@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailguard.app.bus import Bus
 from mailguard.auth.accounts import Account
@@ -31,12 +31,16 @@ from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
+from mailguard.server.web_rate import RateLimit
 from mailguard.server.web_settings import providers
 from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
 from mailguard.store.account import AccountStore
 from mailguard.store.mailstore import MailStore
+
+if TYPE_CHECKING:
+    from mailguard.server.web import WebApplication
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def make_plan(config: Config) -> Plan:
     if problems:
         raise ConfigError(problems)
     if any(listener.kind in ("http", "https") for listener in config.main.listener):
-        for library in ("flask", "cheroot.wsgi"):  # before the fork: workers share their memory
+        for library in ("flask", "cheroot.wsgi", "mailguard.server.web"):  # before the fork: workers share their memory
             importlib.import_module(library)
     return Plan(config, policy, tls)
 
@@ -98,7 +102,7 @@ class Parts:
     engine: Engine
     authenticator: Authenticator
     handlers: dict[str, Handler] = field(default_factory=dict)
-    web: Callable[..., Any] | None = None
+    web: WebApplication | None = None
     jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
 
 
@@ -146,7 +150,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     if any(listener.kind in ("http", "https") for listener in main.listener):
-        parts.web = _web(config)
+        parts.web = _web(config, now)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
 
     def run_queue(stop: threading.Event) -> None:
@@ -167,13 +171,14 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     return parts
 
 
-def _web(config: Config) -> Callable[..., Any]:
-    from mailguard.server.web import WebPages, application  # Flask costs memory: only where it is used
+def _web(config: Config, now: Callable[[], float]) -> WebApplication:
+    from mailguard.server.web import WebApplication  # templates cost memory: only where they are used
+    from mailguard.server.web_setup import SetupPages
 
     main = config.main
     known = providers(main.hostname, main.listener, config.directory, main.web)
-    made: Callable[..., Any] = application(WebPages(main.web, main.hostname, known, config.data_dir / "challenges"))
-    return made
+    pages = SetupPages(main.web, main.hostname, known, config.data_dir / "challenges", now=now)
+    return WebApplication(pages, RateLimit(main.web.rate, main.web.burst, now))
 
 
 def new_id() -> str:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailguard.app.elected import Elected
 from mailguard.app.parts import Plan, Shared, build_parts
@@ -19,8 +19,12 @@ from mailguard.net.tls import TlsError
 from mailguard.pipeline.registry import PluginError
 from mailguard.server.web_serve import http_server, use_tls
 
+if TYPE_CHECKING:
+    from mailguard.server.web import WebApplication
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DRAIN = 10.0  # seconds from SIGTERM to the end
+SLOW = 10  # answers that a web request which never came is worth
 _PATIENCE = 1.5  # of these, until idle connections are closed
 _OLD_ENGINE = 300.0  # seconds that sessions from before a reload may still use their plugins
 
@@ -60,18 +64,20 @@ class Worker:
         self._elected = Elected(plan.config.data_dir / "runner.lock", self._jobs, self._log)
 
     def _web_servers(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Any]:
-        def application(*arguments: Any) -> Any:
+        def web() -> WebApplication:
             assert self._parts.web is not None
-            return self._parts.web(*arguments)  # whichever configuration is in force
+            return self._parts.web  # whichever configuration is in force
 
         plan, main = self._parts.plan, self._parts.plan.config.main
         return [
             http_server(
                 sock,
-                application,
+                lambda environ, start: web()(environ, start),
                 tls=plan.tls if settings.kind == "https" else None,
                 threads=main.web.threads,
                 log=self._log,
+                admit=lambda ip: not web().limit.owes(ip),
+                slow=lambda ip: web().limit.charge(ip, SLOW),
             )
             for settings, sock in sockets
             if settings.kind in ("http", "https")

@@ -22,19 +22,38 @@ class RateLimit:
 
     def allow(self, peer_ip: str) -> bool:
         """Takes a token, False if there is none."""
-        network = _network(peer_ip)
-        now = self._now()
         with self._lock:
-            tokens, at = self._buckets.get(network, (self._burst, now))
-            tokens = min(self._burst, tokens + (now - at) * self._per_second)
+            network, tokens = self._look(peer_ip)
             allowed = tokens >= 1
-            self._buckets[network] = (tokens - 1 if allowed else tokens, now)
-            self._buckets.move_to_end(network)
-            if len(self._buckets) > _NETWORKS:
-                self._buckets.popitem(last=False)
+            self._keep(network, tokens - 1 if allowed else tokens)
         return allowed
+
+    def charge(self, peer_ip: str, tokens: float) -> None:
+        """Takes tokens that may not be there: for what costs us more than an answer."""
+        with self._lock:
+            network, left = self._look(peer_ip)
+            self._keep(network, max(left - tokens, -self._burst))
+
+    def owes(self, peer_ip: str) -> bool:
+        """Whether this network has been charged so much that it is not worth listening to."""
+        with self._lock:
+            return self._look(peer_ip)[1] < 0
+
+    def _look(self, peer_ip: str) -> tuple[str, float]:
+        network = _network(peer_ip)
+        tokens, at = self._buckets.get(network, (self._burst, self._now()))
+        return network, min(self._burst, tokens + (self._now() - at) * self._per_second)
+
+    def _keep(self, network: str, tokens: float) -> None:
+        self._buckets[network] = (tokens, self._now())
+        self._buckets.move_to_end(network)
+        if len(self._buckets) > _NETWORKS:
+            self._buckets.popitem(last=False)
 
 
 def _network(peer_ip: str) -> str:
     ip = peer_ip.partition("%")[0].removeprefix("::ffff:")
-    return str(ipaddress.ip_network((ip, 64), strict=False)) if ":" in ip else ip
+    try:
+        return str(ipaddress.ip_network((ip, 64), strict=False)) if ":" in ip else ip
+    except ValueError:
+        return "?"

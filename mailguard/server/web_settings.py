@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mailguard.auth.accounts import Directory
 from mailguard.net.listening import ListenerSettings
@@ -37,7 +38,15 @@ class WebSettings(BaseModel):
     metrics_token: str = Field(default="", description="bearer token for /metrics; empty: from this machine only")
     rate: int = Field(default=30, ge=1, description="requests a minute from one address (IPv6: one /64)")
     burst: int = Field(default=60, ge=1, description="requests at once before the rate counts")
+    proxies: tuple[str, ...] = Field(
+        default=(), description="networks of reverse proxies whose X-Forwarded-For and -Proto are believed"
+    )
     threads: int = Field(default=8, ge=1, le=200, description="threads of each worker that answer requests")
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(text, strict=False)) for text in value)
 
 
 def providers(

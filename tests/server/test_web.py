@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import socket
-import ssl
-import threading
-import urllib.error
-import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
+from werkzeug.test import Client
 
 from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.net.listening import ListenerSettings
-from mailguard.net.selfsigned import make_self_signed
-from mailguard.net.tls import TlsContexts, TlsSettings
-from mailguard.server.web import WebPages, application
-from mailguard.server.web_serve import http_server
+from mailguard.server.web import WebApplication
+from mailguard.server.web_rate import RateLimit
 from mailguard.server.web_settings import WebSettings, providers
+from mailguard.server.web_setup import SetupPages
 from mailguard.testing import FakeClock
 
 HTTPS = "https://mail.office.test"
@@ -31,7 +25,7 @@ POX = """<Autodiscover xmlns="http://schemas.microsoft.com/exchange/autodiscover
 OUTLOOK = "http://schemas.microsoft.com/exchange/autodiscover/outlook/responseschema/2006a"
 
 
-def make_pages(folder: Path, **settings: object) -> WebPages:
+def make_pages(folder: Path, **settings: object) -> SetupPages:
     file = AccountsFile.model_validate(
         {
             "domain": [{"name": "office.test", "aliases": ["alias.test"]}, {"name": "customer.test"}],
@@ -44,16 +38,21 @@ def make_pages(folder: Path, **settings: object) -> WebPages:
     ]
     web = WebSettings.model_validate(settings)
     known = providers("mail.office.test", listeners, Directory.build(file, folder), web)
-    return WebPages(web, "mail.office.test", known, folder / "challenges", metrics=lambda: b"up 1\n", now=FakeClock())
+    return SetupPages(web, "mail.office.test", known, folder / "challenges", metrics=lambda: b"up 1\n", now=FakeClock())
 
 
 @pytest.fixture
-def pages(tmp_path: Path) -> WebPages:
+def pages(tmp_path: Path) -> SetupPages:
     return make_pages(tmp_path, burst=1000)
 
 
-def ask(pages: WebPages, path: str, *, host: str = HTTPS, body: str | None = None, **more: object):  # type: ignore[no-untyped-def]
-    client = application(pages).test_client()
+def application(pages: SetupPages) -> WebApplication:
+    return WebApplication(pages, RateLimit(pages.settings.rate, pages.settings.burst, pages.now))
+
+
+def ask(pages: SetupPages, path: str, *, host: str = HTTPS, body: str | None = None, **more: object):  # type: ignore[no-untyped-def]
+    client = Client(application(pages))
+    more.setdefault("environ_base", {"REMOTE_ADDR": "127.0.0.1"})
     if body is None:
         return client.get(path, base_url=host, **more)
     return client.post(path, base_url=host, data=body, content_type="text/xml; charset=utf-8", **more)
@@ -71,7 +70,7 @@ def ask(pages: WebPages, path: str, *, host: str = HTTPS, body: str | None = Non
         (HTTPS, "/mail/config-v1.1.xml", "office.test"),
     ],
 )
-def test_mozilla(pages: WebPages, host: str, path: str, domain: str) -> None:
+def test_mozilla(pages: SetupPages, host: str, path: str, domain: str) -> None:
     got = ask(pages, path, host=host)
     assert (got.status_code, got.headers["Content-Type"]) == (200, "text/xml; charset=utf-8")
     assert ET.fromstring(got.data).findtext("emailProvider/domain") == domain
@@ -92,7 +91,7 @@ def test_mozilla(pages: WebPages, host: str, path: str, domain: str) -> None:
         ("https://elsewhere.test", "/"),
     ],
 )
-def test_unknown_is_an_empty_404(pages: WebPages, host: str, path: str) -> None:
+def test_unknown_is_an_empty_404(pages: SetupPages, host: str, path: str) -> None:
     got = ask(pages, path, host=host)
     assert (got.status_code, got.data) == (404, b"")
 
@@ -101,7 +100,7 @@ def test_unknown_is_an_empty_404(pages: WebPages, host: str, path: str) -> None:
     "path",
     ["/autodiscover/autodiscover.xml", "/Autodiscover/Autodiscover.xml", "/AutoDiscover/AutoDiscover.xml"],
 )
-def test_autodiscover(pages: WebPages, path: str) -> None:
+def test_autodiscover(pages: SetupPages, path: str) -> None:
     got = ask(pages, path, host="https://autodiscover.office.test", body=POX.format("no.such@office.test", OUTLOOK))
     assert got.status_code == 200
     assert ET.fromstring(got.data).findtext(f".//{{{OUTLOOK}}}LoginName") == "no.such@office.test"
@@ -109,7 +108,7 @@ def test_autodiscover(pages: WebPages, path: str) -> None:
     assert (other.status_code, other.data) == (404, b"")
 
 
-def test_autodiscover_errors_come_with_200_and_never_401(pages: WebPages) -> None:
+def test_autodiscover_errors_come_with_200_and_never_401(pages: SetupPages) -> None:
     path = "/autodiscover/autodiscover.xml"
     mobile = POX.format(
         "a@office.test", "http://schemas.microsoft.com/exchange/autodiscover/mobilesync/responseschema/2006"
@@ -119,12 +118,12 @@ def test_autodiscover_errors_come_with_200_and_never_401(pages: WebPages) -> Non
         assert got.status_code == 200 and code in got.data
 
 
-def test_autodiscover_in_the_clear_is_sent_to_our_own_name(pages: WebPages) -> None:
+def test_autodiscover_in_the_clear_is_sent_to_our_own_name(pages: SetupPages) -> None:
     got = ask(pages, "/autodiscover/autodiscover.xml", host="http://evil.test")
     assert (got.status_code, got.headers["Location"]) == (302, f"{HTTPS}/autodiscover/autodiscover.xml")
 
 
-def test_json(pages: WebPages) -> None:
+def test_json(pages: SetupPages) -> None:
     good = ask(pages, "/Autodiscover/autodiscover.json?Email=a@office.test&protocol=autodiscoverv1&RedirectCount=1")
     assert json.loads(good.data)["Url"] == f"{HTTPS}/autodiscover/autodiscover.xml"
     by_path = ask(pages, "/autodiscover/autodiscover.json/v1.0/a%40office.test?Protocol=EWS")
@@ -143,7 +142,7 @@ def test_mta_sts_security_and_pacc(tmp_path: Path) -> None:
     assert document.data == pages.pacc["office.test"]
 
 
-def test_acme_challenges_are_files_of_one_folder(pages: WebPages, tmp_path: Path) -> None:
+def test_acme_challenges_are_files_of_one_folder(pages: SetupPages, tmp_path: Path) -> None:
     pages.challenges.mkdir()
     (pages.challenges / "tok_en-1").write_bytes(b"tok_en-1.thumb")
     (tmp_path / "secret").write_bytes(b"x")
@@ -165,7 +164,65 @@ def test_health_and_metrics(tmp_path: Path) -> None:
     assert ask(guarded, "/metrics", environ_base=far, headers=headers).status_code == 200
 
 
-def test_help_page(pages: WebPages) -> None:
+def test_health_tells_strangers_no_more_than_that_it_is_bad(tmp_path: Path) -> None:
+    pages = dataclasses.replace(make_pages(tmp_path), troubles=lambda: ["the disk is full"])
+    near, far = ask(pages, "/healthz"), ask(pages, "/healthz", environ_base={"REMOTE_ADDR": "192.0.2.1"})
+    assert (near.status_code, near.data) == (503, b"the disk is full\n")
+    assert (far.status_code, far.data) == (503, b"not ready\n")
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND"])
+def test_other_methods(pages: SetupPages, method: str) -> None:
+    got = Client(application(pages)).open("/mail/config-v1.1.xml", base_url=HTTPS, method=method)
+    assert (got.status_code, got.data) == (405, b"")
+
+
+def test_head_is_get_without_the_body(pages: SetupPages) -> None:
+    client = Client(application(pages))
+    head = client.head("/mail/config-v1.1.xml", base_url=HTTPS)
+    assert (head.status_code, head.data) == (200, b"")
+    assert int(head.headers["Content-Length"]) == len(ask(pages, "/mail/config-v1.1.xml").data)
+
+
+def test_a_long_line_is_refused(pages: SetupPages) -> None:
+    assert ask(pages, "/mail/config-v1.1.xml?emailaddress=" + "a" * 4096).status_code == 414
+
+
+def test_answers_are_small_and_say_how_long_they_hold(pages: SetupPages) -> None:
+    got = ask(pages, "/mail/config-v1.1.xml")
+    assert len(got.data) < 4096
+    assert got.headers["Cache-Control"] == "max-age=3600"
+
+
+def test_no_answer_depends_on_the_user(pages: SetupPages) -> None:
+    for path in ("/mail/config-v1.1.xml?emailaddress={}", "/autodiscover/autodiscover.json?Email={}&Protocol=EWS"):
+        there, absent = (ask(pages, path.format(user)) for user in ("ann%40office.test", "bob%40office.test"))
+        assert (there.status_code, there.data) == (absent.status_code, absent.data)
+
+
+def test_a_proxy_is_believed_where_it_is_ours(tmp_path: Path) -> None:
+    pages = make_pages(tmp_path, proxies=["192.0.2.0/24"])
+    headers = {"X-Forwarded-For": "198.51.100.9, 203.0.113.5", "X-Forwarded-Proto": "https"}
+    path, host = "/.well-known/mta-sts.txt", "http://mta-sts.office.test"
+    ours = ask(pages, path, host=host, headers=headers, environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    other = ask(pages, path, host=host, headers=headers, environ_base={"REMOTE_ADDR": "198.51.100.7"})
+    assert (ours.status_code, other.status_code) == (200, 404)
+    told = {"X-Forwarded-For": "127.0.0.1"}
+    assert ask(pages, "/metrics", headers=told, environ_base={"REMOTE_ADDR": "198.51.100.7"}).status_code == 404
+
+
+def test_a_network_that_wastes_threads_is_not_listened_to() -> None:
+    clock = FakeClock()
+    limit = RateLimit(30, 60, clock)
+    for _ in range(7):
+        limit.charge("192.0.2.1", 10)
+    assert limit.owes("192.0.2.1") and not limit.allow("192.0.2.1")
+    assert not limit.owes("192.0.2.2")
+    clock.tick(25)
+    assert not limit.owes("192.0.2.1") and limit.allow("192.0.2.1")
+
+
+def test_help_page(pages: SetupPages) -> None:
     got = ask(pages, "/help/customer.test")
     assert got.status_code == 200
     for text in ("mail.office.test", "993", "465", "SSL/TLS", "you@customer.test"):
@@ -181,7 +238,7 @@ def test_rate_limit_by_network(tmp_path: Path) -> None:
 
     def status(ip: str) -> int:
         environ = {"REMOTE_ADDR": ip}
-        return app.test_client().get("/mail/config-v1.1.xml", base_url=HTTPS, environ_base=environ).status_code
+        return Client(app).get("/mail/config-v1.1.xml", base_url=HTTPS, environ_base=environ).status_code
 
     assert [status("2001:db8::1"), status("2001:db8::2"), status("2001:db8::3"), status("2001:db8::4")] == [
         200, 200, 200, 429]  # fmt: skip
@@ -189,38 +246,3 @@ def test_rate_limit_by_network(tmp_path: Path) -> None:
     assert isinstance(clock, FakeClock)
     clock.tick(2.5)
     assert status("2001:db8::4") == 200
-
-
-@pytest.fixture
-def served(pages: WebPages, tmp_path: Path) -> Iterator[int]:
-    make_self_signed(["localhost"], tmp_path / "c.pem", tmp_path / "k.pem")
-    tls = TlsContexts(TlsSettings(certificate=Path("c.pem"), key=Path("k.pem")), tmp_path)
-    sock = socket.create_server(("127.0.0.1", 0))
-    server = http_server(sock, application(pages), tls=tls, threads=4, log=structlog.get_logger())
-    server.prepare()
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    yield sock.getsockname()[1]
-    server.stop()
-    thread.join()
-
-
-def test_over_https_beside_a_client_that_never_shakes_hands(served: int, tmp_path: Path) -> None:
-    context = ssl.create_default_context(cafile=str(tmp_path / "c.pem"))
-    with socket.create_connection(("127.0.0.1", served)) as idle:
-        idle.sendall(b"\x16")
-        request = urllib.request.Request(
-            f"https://localhost:{served}/mail/config-v1.1.xml", headers={"Host": "autoconfig.office.test"}
-        )
-        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
-            assert answer.status == 200
-            assert b"clientConfig" in answer.read()
-
-
-def test_a_body_over_the_bound_is_refused(served: int, tmp_path: Path) -> None:
-    context = ssl.create_default_context(cafile=str(tmp_path / "c.pem"))
-    request = urllib.request.Request(f"https://localhost:{served}/autodiscover/autodiscover.xml", b"x" * 9000)
-    with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(request, context=context, timeout=10)
-    assert error.value.code == 413
-    error.value.close()
