@@ -22,6 +22,8 @@ from mailguard.model.event import (
     SignedIn,
 )
 from mailguard.model.message import Field, Message
+from mailguard.model.mime import Part
+from mailguard.model.mime import parse as parse_mime
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session, TlsInfo
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, reverse_name
@@ -61,6 +63,7 @@ __all__ = [
     "Message",
     "Moved",
     "Options",
+    "Part",
     "PluginFault",
     "PluginInfo",
     "Recipient",
@@ -77,6 +80,7 @@ __all__ = [
     "addresses",
     "format_duration",
     "hookimpl",
+    "parse_mime",
     "reverse_name",
     "verify_arc",
     "verify_dkim",

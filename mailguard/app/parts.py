@@ -29,6 +29,8 @@ from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.replay import run_tests
 from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
+from mailguard.pipeline.texts import Texts
+from mailguard.server.imap import ImapServer
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
 from mailguard.server.web_rate import RateLimit
@@ -52,12 +54,12 @@ class Plan:
     tls: TlsContexts | None
 
 
-def make_plan(config: Config) -> Plan:
+def make_plan(config: Config, texts: Texts | None = None) -> Plan:
     """Compiles the policy, runs its own tests, loads the certificates. Raises ConfigError with every mistake."""
     problems: list[Problem] = []
     policy, tls = Policy(), None
     try:
-        policy = read_policy(config.main.policy, config.base)
+        policy = read_policy(config.main.policy, config.base, texts)
     except PolicyError as error:
         problems += error.problems
     else:
@@ -71,7 +73,7 @@ def make_plan(config: Config) -> Plan:
     if problems:
         raise ConfigError(problems)
     if any(listener.kind in ("http", "https") for listener in config.main.listener):
-        for library in ("flask", "cheroot.wsgi", "mailguard.server.web"):  # before the fork: workers share their memory
+        for library in ("cheroot.wsgi", "mailguard.server.web"):  # before the fork: workers share their memory
             importlib.import_module(library)
     return Plan(config, policy, tls)
 
@@ -104,6 +106,7 @@ class Parts:
     handlers: dict[str, Handler] = field(default_factory=dict)
     web: WebApplication | None = None
     jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
+    retired: threading.Event = field(default_factory=threading.Event)  # set when other parts have taken over
 
 
 def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.time) -> Parts:
@@ -147,11 +150,14 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         now=now,
     )
     parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
+    imap = ImapServer(main.imap, authenticator, open_store, plan.tls, shared.log, emit=shared.bus, now=now)
+    parts.handlers |= dict.fromkeys(("imap", "imaps"), imap.handle)
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     if any(listener.kind in ("http", "https") for listener in main.listener):
         parts.web = _web(config, now)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
+    shared.queue.destination = relay.routes.destination
 
     def run_queue(stop: threading.Event) -> None:
         """Built anew each time it starts, in the worker that was elected."""

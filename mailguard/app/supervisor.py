@@ -5,80 +5,102 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import pwd
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mailguard.app import notify
 from mailguard.app.bus import Bus
+from mailguard.app.memory import keep_small
 from mailguard.app.parts import Plan, Shared, make_plan
 from mailguard.app.pidfile import claim
+from mailguard.app.start import StartError, become, check_key, check_writable, make_data_folder
+from mailguard.app.watch import SIGNALS
 from mailguard.app.worker import DRAIN, Worker
 from mailguard.config.decode import ConfigError, line
 from mailguard.config.schema import load_config
 from mailguard.delivery.queue import Queue
-from mailguard.net.listening import open_socket
+from mailguard.net.listening import ListenerSettings, open_socket
 from mailguard.net.parking import Parking
 from mailguard.observe.log import Sink, make_log
 from mailguard.pipeline.record import Recorder
+from mailguard.pipeline.texts import Texts
 from mailguard.state.database import Database, metadata
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _QUICK_DEATH = 5.0  # a worker that lives shorter is replaced after a pause
 
 
-class StartError(Exception):
-    """The server cannot start; the text says why, and the cure."""
-
-
 class Supervisor:
-    """Runs the whole server from one configuration file until SIGTERM."""
+    """Runs the whole server from one configuration file until SIGTERM.
 
-    def __init__(self, config: Path, overrides: Sequence[str] = (), *, say: Callable[[str], None] = print) -> None:
-        self._path = config
-        self._overrides = tuple(overrides)
-        self._say = say
-        self._workers: dict[int, float] = {}
-        self._stopping = False
+    ``known`` are the texts of the configuration in force, where a server is taken over (see ``resume``).
+    """
+
+    def __init__(self, config: Path, overrides: Sequence[str] = (), *, known: Mapping[str, str] | None = None) -> None:
+        self.config = config
+        self.overrides = tuple(overrides)
+        self.texts = dict(known or {})
+        self.sockets: list[tuple[ListenerSettings, socket.socket]] = []
+        self.workers: dict[int, float] = {}
+        self.missing = 0
+        self.claim = -1
 
     def plan(self) -> Plan:
         """The configuration as it stands in the files now. Raises ConfigError."""
-        return make_plan(load_config(self._path, self._overrides))
+        return self._read(Texts())
 
-    def run(self) -> int:
-        """Serves; returns the exit code. Raises ConfigError, StartError, ListenError."""
-        plan = self.plan()
-        self._plan = plan
+    def _read(self, texts: Texts) -> Plan:
+        plan = make_plan(load_config(self.config, self.overrides, texts), texts)
+        self.texts = texts.known
+        return plan
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Begins to serve, says ``ready``. Raises ConfigError, StartError, ListenError."""
+        plan = self._plan = self.plan()
         main = plan.config.main
-        _data_folder(plan.config.data_dir, main.user)
-        self._sockets = [(settings, open_socket(settings)) for settings in main.listener]
-        _become(main.user)
-        _check_writable(plan.config.data_dir)
-        self._claim = claim(plan.config.data_dir)
-        log_file = plan.config.base / main.log.file if main.log.file else None
-        try:
-            self._sink = Sink(log_file)
-        except OSError as error:
-            raise StartError(f"{log_file}: {error.strerror}; `log.file` names another") from None
-        self._log: Any = make_log(main.log, self._sink)
-        self._database = Database(main.state, plan.config.data_dir)
+        make_data_folder(plan.config.data_dir, main.user)
+        self.sockets = [(settings, open_socket(settings)) for settings in main.listener]
+        become(main.user)
+        check_writable(plan.config.data_dir)
+        check_key(plan.config.base / main.tls.key)
+        self.claim = claim(plan.config.data_dir)
+        self._prepare()
         metadata.create_all(self._database.engine)
         self._database.close()
         if plan.tls is not None and plan.tls.certificates()[0].self_signed:
             name = str(plan.tls.certificates()[0].path)
             self._log.warning("the certificate is self-signed: clients will ask before they trust it", file=name)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        gc.collect()
-        gc.freeze()
         for _ in range(plan.config.workers):
             self._fork()
-        return self._loop()
+        say("ready")
+        notify.notify(f"READY=1\nMAINPID={os.getpid()}")
+        listening = ", ".join(f"{settings.kind} {settings.where}" for settings, _ in self.sockets)
+        self._log.info("ready", workers=len(self.workers), listening=listening)
+
+    def take_over(self) -> None:
+        """Continues with the configuration in force, as ``known`` has it. Raises ConfigError, StartError."""
+        self._plan = self._read(Texts(self.texts))
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What workers are forked from. Blocks the signals, for good."""
+        keep_small()
+        main = self._plan.config.main
+        log_file = self._plan.config.base / main.log.file if main.log.file else None
+        try:
+            self._sink = Sink(log_file)
+        except OSError as error:
+            raise StartError(f"{log_file}: {error.strerror}; `log.file` names another") from None
+        self._log: Any = make_log(main.log, self._sink)
+        self._database = Database(main.state, self._plan.config.data_dir)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        gc.collect()
+        gc.freeze()
 
     def _fork(self) -> None:
         read, write = os.pipe()
@@ -89,12 +111,12 @@ class Supervisor:
             os.close(read)
             os._exit(self._work(write, supervisor))
         os.close(write)
-        self._workers[pid] = time.monotonic()
+        self.workers[pid] = time.monotonic()
         with os.fdopen(read, "rb") as pipe:
             answer = pipe.read(4096)
         if not answer.startswith(b"ready"):
             os.waitpid(pid, 0)
-            del self._workers[pid]
+            del self.workers[pid]
             raise StartError(answer.decode(errors="replace").strip() or "a worker died before it was ready")
 
     def _work(self, write: int, supervisor: int) -> int:
@@ -104,7 +126,7 @@ class Supervisor:
                 os.close(write)
 
         try:
-            Worker(self._plan, self._sockets, self._shared(), self.plan, supervisor=supervisor).run(ready)
+            Worker(self._plan, self.sockets, self._shared(), self.plan, supervisor=supervisor).run(ready)
         except Exception as error:
             traceback.print_exc()
             ready(f"a worker cannot start: {error}")
@@ -133,41 +155,28 @@ class Supervisor:
         )
         return Shared(self._log, bus, self._database, queue, recorder, Parking(self._log))
 
-    def _loop(self) -> int:
-        self._say("ready")
-        notify.notify(f"READY=1\nMAINPID={os.getpid()}")
-        listening = ", ".join(f"{settings.kind} {settings.where}" for settings, _ in self._sockets)
-        self._log.info("ready", workers=len(self._workers), listening=listening)
-        while True:
-            got = signal.sigtimedwait(_SIGNALS, 1.0)
-            number = got.si_signo if got else 0
-            self._reap()
-            if number == signal.SIGHUP:
-                self._reload()
-            elif number in (signal.SIGTERM, signal.SIGINT):
-                return self._stop()
-
-    def _reap(self) -> None:
+    def tend(self) -> None:
+        """Buries dead workers and forks their successors; what cannot be replaced now is ``missing``."""
         while (died := _died()) is not None:
             pid, status = died
-            started = self._workers.pop(pid, None)
+            started = self.workers.pop(pid, None)
             if started is None:
                 continue
             lived = time.monotonic() - started
             self._log.error("a worker died and is replaced", pid=pid, cause=_cause(status), lived=round(lived, 1))
             if lived < _QUICK_DEATH:
                 time.sleep(1)
+            self.missing += 1
+        for _ in range(self.missing):
             try:
                 self._fork()
             except StartError as error:
                 self._log.error("a worker cannot be replaced; trying again", reason=str(error))
-                self._workers[-pid] = 0.0  # remembered as missing
-        for missing in [pid for pid in self._workers if pid < 0]:
-            with contextlib.suppress(StartError):
-                self._fork()
-                del self._workers[missing]
+                return
+            self.missing -= 1
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """Takes the files as they are now, or keeps what is in force and logs why."""
         notify.notify(notify.reloading())
         try:
             plan = self.plan()
@@ -178,22 +187,22 @@ class Supervisor:
             if plan.config.main.listener != self._plan.config.main.listener:
                 self._log.warning("changed listeners need a restart; all else is reloaded")
             self._plan = plan
-            for pid in self._workers:
-                if pid > 0:
-                    os.kill(pid, signal.SIGHUP)
+            for pid in self.workers:
+                os.kill(pid, signal.SIGHUP)
         notify.notify("READY=1")
 
-    def _stop(self) -> int:
+    def stop(self) -> None:
+        """Lets the workers finish within ten seconds, then kills them."""
         notify.notify("STOPPING=1")
         self._log.info("stopping")
-        for _, sock in self._sockets:
+        for _, sock in self.sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        for pid in self._workers:
+        for pid in self.workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        until = time.monotonic() + DRAIN - 0.5
-        left = set(self._workers)
+        until = time.monotonic() + DRAIN - 1.5
+        left = set(self.workers)
         while left and time.monotonic() < until:
             died = _died()
             if died is None:
@@ -205,7 +214,6 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._log.info("stopped")
-        return 0
 
 
 def _died() -> tuple[int, int] | None:
@@ -220,42 +228,3 @@ def _cause(status: int) -> str:
     if os.WIFSIGNALED(status):
         return signal.Signals(os.WTERMSIG(status)).name
     return f"exit code {os.waitstatus_to_exitcode(status)}"
-
-
-def _data_folder(folder: Path, user: str) -> None:
-    if folder.is_dir():
-        return
-    try:
-        folder.mkdir(parents=True, mode=0o700)
-        if user and os.geteuid() == 0:
-            entry = pwd.getpwnam(user)
-            os.chown(folder, entry.pw_uid, entry.pw_gid)
-    except KeyError:
-        raise StartError(f"there is no user {user!r}; `user` in mailguard.toml names it") from None
-    except OSError as error:
-        raise StartError(f"{folder}: the data folder cannot be made: {error.strerror}; see `data_dir`") from None
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".probe-{os.getpid()}"
-    try:
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise StartError(
-            f"{folder}: the data folder is not writable: {error.strerror}; "
-            f"`chown` it to user {pwd.getpwuid(os.geteuid()).pw_name}, or see `data_dir` in mailguard.toml"
-        ) from None
-
-
-def _become(user: str) -> None:
-    """Drops privilege for good, now that the ports are open."""
-    if not user or os.geteuid() != 0:
-        return
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise StartError(f"there is no user {user!r}; `user` in mailguard.toml names it") from None
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)

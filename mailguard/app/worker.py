@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailguard.app.elected import Elected
@@ -121,6 +122,7 @@ class Worker:
             listener.tls = plan.tls
         for server in self._web:
             use_tls(server, plan.tls)
+        old.retired.set()
         # Sessions under way hold the old parts; their plugins stop once they must be through.
         retire = threading.Timer(_OLD_ENGINE, old.engine.stop)
         retire.daemon = True
@@ -137,7 +139,13 @@ class Worker:
                 self._log.error("new certificates cannot be used, the old ones stay", reason=str(error))
 
     def _jobs(self) -> list[Callable[[threading.Event], None]]:
-        return [self._housekeeping, *self._parts.jobs]
+        return [self._housekeeping, *(partial(self._keep_running, n) for n in range(len(self._parts.jobs)))]
+
+    def _keep_running(self, number: int, stop: threading.Event) -> None:
+        """Runs a job by whichever configuration is in force: a reload ends it and begins the new one's."""
+        while not stop.is_set():
+            parts = self._parts
+            parts.jobs[number](parts.retired)
 
     def _housekeeping(self, stop: threading.Event) -> None:
         while not stop.wait(600):
@@ -158,6 +166,7 @@ class Worker:
         left = sum(listener.busy for listener in self._listeners)
         if left:
             self._log.warning("connections cut off at the end", connections=left)
+        self._parts.retired.set()
         self._elected.stop(max(0.1, until - time.monotonic()))
         self._shared.bus.stop()
         self._parts.engine.stop()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from scramp import ScramMechanism
 
 from mailguard.protocol.sasl import ScramKeys
 from mailguard.state.credential import credential, server_secret
@@ -45,6 +44,8 @@ class Passwords:
             raise WeakPasswordError(f"a password needs at least {MIN_LENGTH} characters")
         if "\0" in password or len(password.encode()) > 255:
             raise WeakPasswordError("a password has at most 255 octets and no NUL")
+        from scramp import ScramMechanism  # 3 MB that a worker does without until somebody needs them
+
         salt, stored, server, count = ScramMechanism("SCRAM-SHA-256").make_auth_info(
             password, iteration_count=ITERATIONS, salt=secrets.token_bytes(16)
         )

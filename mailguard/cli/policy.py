@@ -67,7 +67,7 @@ def _check_rows(check: Check, overrides: tuple[Override, ...]) -> Iterator[tuple
         if other is not None and other.mode:
             mode, where = other.mode, override.where
         effects |= override.effects.get(check.name, {})
-    skip = f", skipped if {check.model.skip_if}" if check.model.skip_if else ""
+    skip = f", skipped if {check.skip_if.text}" if check.skip_if else ""
     yield f"check {check.name}", f"{mode}{skip}", where
     for word, effect in effects.items():
         yield f"  {check.name} {word}", effect.text, effect.where

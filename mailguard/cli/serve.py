@@ -12,9 +12,12 @@ from mailguard.cli.output import config_option, set_option
 @click.command()
 @config_option
 @set_option
-def serve(config: Path | None, overrides: tuple[str, ...]) -> int:
+def serve(config: Path | None, overrides: tuple[str, ...]) -> None:
     """Run the server until SIGTERM; SIGHUP reloads. Prints `ready` once every port is served."""
+    from mailguard.app.resume import sleep
     from mailguard.app.supervisor import Supervisor
     from mailguard.config.schema import find_config
 
-    return Supervisor(find_config(config), overrides, say=lambda text: print(text, flush=True)).run()  # noqa: T201
+    supervisor = Supervisor(find_config(config), overrides)
+    supervisor.start(lambda text: print(text, flush=True))  # noqa: T201
+    sleep(supervisor)

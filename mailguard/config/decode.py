@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mailguard.pipeline.schema import shape_problems
 from mailguard.pipeline.source import PolicyError, Problem, Source
+from mailguard.pipeline.texts import Texts
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -35,10 +36,10 @@ def line(problem: Problem) -> str:
     return f"{where}: {path}{problem.text}{hint}"
 
 
-def read_source(path: Path, missing: str) -> Source:
+def read_source(path: Path, missing: str, texts: Texts | None = None) -> Source:
     """The file as a Source; ``missing`` is the cure if there is none. Raises ConfigError."""
     try:
-        return Source(str(path), path.read_text("utf-8"))
+        return Source(str(path), (texts or Texts()).read(path))
     except FileNotFoundError:
         raise ConfigError([Problem(str(path), 0, 0, "there is no such file", missing)]) from None
     except (OSError, UnicodeDecodeError) as error:

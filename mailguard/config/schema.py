@@ -15,6 +15,7 @@ from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.throttle import AuthSettings
 from mailguard.config.decode import ConfigError, decode, read_source
+from mailguard.delivery.dnscheck import DnsCheckSettings
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
 from mailguard.model.address import parse_domain
 from mailguard.net.listener import LimitSettings
@@ -24,6 +25,8 @@ from mailguard.net.tls import TlsSettings
 from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
+from mailguard.pipeline.texts import Texts
+from mailguard.server.imap import ImapSettings
 from mailguard.server.pop3 import Pop3Settings
 from mailguard.server.smtp import SmtpSettings
 from mailguard.server.web_settings import WebSettings
@@ -51,9 +54,11 @@ class MainFile(BaseModel):
     listener: tuple[ListenerSettings, ...] = Field(default=(), description="where to listen")
     limits: LimitSettings = Field(default=LimitSettings(), description="connections")
     tls: TlsSettings = Field(default=TlsSettings(), description="certificates")
+    imap: ImapSettings = Field(default=ImapSettings(), description="IMAP")
     pop3: Pop3Settings = Field(default=Pop3Settings(), description="POP3")
     web: WebSettings = Field(default=WebSettings(), description="set-up pages")
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")
+    dns_check: DnsCheckSettings = Field(default=DnsCheckSettings(), description="what we publish, looked after")
     state: StateSettings = Field(default=StateSettings(), description="the state database")
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")
     policy: PolicySettings = Field(default=PolicySettings(), description="where policy and loose plugins are")
@@ -109,12 +114,12 @@ def find_config(given: Path | None) -> Path:
     return (named or (Path("mailguard.toml") if Path("mailguard.toml").exists() else SYSTEM)).absolute()
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), texts: Texts | None = None) -> Config:
     """Reads mailguard.toml and accounts.toml. Raises ConfigError with every mistake in both.
 
     ``overrides`` are ``dotted.key=VALUE`` for mailguard.toml. The policy is compiled elsewhere, see ``check``.
     """
-    source = read_source(path, "`mailguard init DIR --domain D` makes one; -c names another")
+    source = read_source(path, "`mailguard init DIR --domain D` makes one; -c names another", texts)
     problems: list[Problem] = []
     main = None
     try:
@@ -125,7 +130,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     accounts_path = path.parent / (main.accounts if main else str(source.data.get("accounts", "accounts.toml")))
     separator = main.subaddress_separator if main else "+"
     try:
-        directory = load_accounts(accounts_path, data_dir, separator=separator)
+        directory = load_accounts(accounts_path, data_dir, separator=separator, texts=texts)
     except ConfigError as error:
         problems += error.problems
     if main is not None:
@@ -135,9 +140,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return Config(path, main, directory)
 
 
-def load_accounts(path: Path, data_dir: Path, *, separator: str = "+") -> Directory:
+def load_accounts(path: Path, data_dir: Path, *, separator: str = "+", texts: Texts | None = None) -> Directory:
     """The directory of an accounts.toml. Raises ConfigError with every mistake."""
-    source = read_source(path, "`accounts` in mailguard.toml names it")
+    source = read_source(path, "`accounts` in mailguard.toml names it", texts)
     file = decode(source, AccountsFile)
     problems = [source.problem(where, text, cure) for where, text, cure in mistakes(file)]
     if problems:

@@ -1,23 +1,45 @@
-"""Is what a domain publishes what it should publish? Each record asked for, side by side, under one deadline."""
+"""Is what we publish what we should publish? Every question asked side by side, under one deadline."""
 
 from __future__ import annotations
 
-import re
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
 
-from mailguard.net.resolver import DnsTemporaryError, Resolver, addresses
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver
 from mailguard.protocol.autoconfig.records import Record
 
-DEADLINE = 8.0  # seconds for all questions together
-_PARALLEL = 16
+DEADLINE = 7.0  # seconds for all questions together
+_PARALLEL = 48
+_PATIENCE = 6  # questions without any answer after which the DNS counts as dead
+
+
+class DnsCheckSettings(BaseModel):
+    """``[dns_check]`` of mailguard.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    addresses: tuple[str, ...] = Field(
+        default=(), description="our public addresses, as others see them; empty: those of the host name"
+    )
+    daily: bool = Field(default=True, description="check every day, and tell postmaster what has changed")
+    blocklists: tuple[str, ...] = Field(
+        default=("zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"),
+        description="DNS block lists on which our addresses must not stand",
+    )
+    reach: str = Field(
+        default="gmail.com", description="a domain whose mail server shows whether we get out on port 25; empty: none"
+    )
+    port: int = Field(default=53, ge=0, le=65535, description="port of the domains' own name servers; 0: ask none")
 
 
 class State(Enum):
-    """What came of a question; ``UNKNOWN``: the DNS did not answer."""
+    """What came of a question; ``UNKNOWN``: there was no answer."""
 
     OK = "ok"
     MISSING = "missing"
@@ -28,132 +50,88 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One record and what was found: ``cure`` is what to do about it, ``""`` where all is well."""
+    """What was looked at and what was found: ``cure`` is what to do about it, ``""`` where all is well.
 
-    record: Record
+    ``optional`` says that mail works without it; ``record`` is the one to publish, if it is about one.
+    """
+
+    subject: str
     state: State
-    found: tuple[str, ...]
+    found: tuple[str, ...] = ()
     cure: str = ""
+    optional: bool = False
+    record: Record | None = None
 
     @property
     def failed(self) -> bool:
         """Whether mail suffers from it."""
-        return self.state is State.DANGEROUS or (self.state is not State.OK and not self.record.optional)
+        return self.state is State.DANGEROUS or (self.state is not State.OK and not self.optional)
 
 
-def check(resolver: Resolver, wanted: Sequence[Record], *, deadline: float = DEADLINE) -> list[Checked]:
-    """Asks for every record; what is not answered before the deadline is ``UNKNOWN``."""
-    until = time.monotonic() + deadline
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something to find out: ``ask`` gets a resolver bound to the deadline and may raise DnsTemporaryError."""
+
+    subject: str
+    ask: Callable[[Resolver], Checked]
+    optional: bool = False
+    record: Record | None = None
+
+    def unknown(self, reason: str) -> Checked:
+        """What to say when there was no answer."""
+        cure = f"the DNS gave no answer ({reason}); check the resolver, then try again"
+        return Checked(self.subject, State.UNKNOWN, (), cure, self.optional, self.record)
+
+
+class BoundResolver:
+    """A resolver whose every answer comes before one moment, and which gives up early on a dead DNS."""
+
+    def __init__(self, resolver: Resolver, seconds: float) -> None:
+        self._resolver = resolver
+        self._until = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._answered = self._failed = 0
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(0.0, self._until - time.monotonic())
+
+    def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> Answer:
+        """See Resolver.query; the time that is left is the most it takes."""
+        if self.left < 0.05:
+            raise DnsTemporaryError("no answer in time")
+        if self._failed >= _PATIENCE and not self._answered:
+            raise DnsTemporaryError("the resolver answers nothing at all")
+        try:
+            answer = self._resolver.query(name, rdtype, timeout=min(timeout or 4.0, self.left))
+        except DnsTemporaryError:
+            with self._lock:
+                self._failed += 1
+            raise
+        with self._lock:
+            self._answered += 1
+        return answer
+
+
+def check(resolver: Resolver, questions: Sequence[Question], *, deadline: float = DEADLINE) -> list[Checked]:
+    """Asks everything; what is not answered before the deadline is ``UNKNOWN``."""
+    bound = resolver if isinstance(resolver, BoundResolver) else BoundResolver(resolver, deadline)
     pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="dns-check")
     try:
-        futures = [pool.submit(_check, resolver, record, until) for record in wanted]
-        done, _ = wait(futures, timeout=deadline)
-        return [
-            future.result() if future in done else _unknown(record, "no answer in time")
-            for future, record in zip(futures, wanted, strict=True)
-        ]
+        futures = [pool.submit(_one, bound, question) for question in questions]
+        done, _ = wait(futures, timeout=bound.left + 0.2)
+        return [_result(future, question, done) for future, question in zip(futures, questions, strict=True)]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(resolver: Resolver, record: Record, until: float) -> Checked:
+def _one(resolver: Resolver, question: Question) -> Checked:
     try:
-        left = max(0.1, until - time.monotonic())
-        found = resolver.query(record.name, record.type, timeout=left).records
-        if record.type == "CNAME" and not found and _same_host(resolver, record):
-            return Checked(record, State.OK, ("the same addresses",))
-        return judge(record, found)
+        return question.ask(resolver)
     except DnsTemporaryError as error:
-        return _unknown(record, str(error))
+        return question.unknown(" ".join(str(error).split())[:120])
 
 
-def _same_host(resolver: Resolver, record: Record) -> bool:
-    there = set(addresses(resolver, record.name))
-    return bool(there) and there == set(addresses(resolver, record.data))
-
-
-def _unknown(record: Record, reason: str) -> Checked:
-    return Checked(record, State.UNKNOWN, (), f"the DNS gave no answer ({reason}); check the resolver, then try again")
-
-
-def judge(record: Record, found: Sequence[str]) -> Checked:
-    """Compares what is published with what should be."""
-    found = tuple(found)
-    if record.type == "TXT":
-        return _text(record, found)
-    if record.type == "MX":
-        return _mx(record, found)
-    if any(_plain(text) == _plain(record.data) for text in found):
-        return Checked(record, State.OK, found)
-    if not found and record.type == "SRV" and record.data.endswith(" ."):
-        return Checked(record, State.OK, found)
-    if not found:
-        return Checked(record, State.MISSING, found, f"publish {record.type} {record.data}")
-    if record.type == "CAA":
-        return Checked(record, State.DIFFERENT, found, f"add {record.data}, or certificates may not be issued")
-    return Checked(record, State.DIFFERENT, found, f"change it to {record.data}")
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().rstrip(".").split())
-
-
-def _mx(record: Record, found: tuple[str, ...]) -> Checked:
-    host = record.data.split()[-1]
-    hosts = [text.split()[-1].rstrip(".").lower() or "." for text in found]
-    if not found:
-        return Checked(record, State.MISSING, found, f"publish MX {record.data}: no mail arrives without")
-    if "." in hosts:
-        return Checked(record, State.DANGEROUS, found, "remove the null MX: it says that the domain takes no mail")
-    if host not in hosts:
-        return Checked(record, State.DANGEROUS, found, f"mail goes elsewhere: point MX to {host}")
-    if len(hosts) > 1:
-        return Checked(record, State.DIFFERENT, found, f"mail also goes to others; remove all but {host} if not meant")
-    return Checked(record, State.OK, found)
-
-
-def _text(record: Record, found: tuple[str, ...]) -> Checked:
-    kind = record.data.split(";")[0].split()[0].lower()
-    same = tuple(text for text in found if text.lower().startswith(kind))
-    if not same:
-        return Checked(record, State.MISSING, found, f"publish TXT {record.data}")
-    if len(same) > 1 and kind != "v=uaac1":
-        return Checked(record, State.DANGEROUS, same, f"there are {len(same)} of them, so none counts: keep one")
-    if kind == "v=spf1":
-        return _spf(record, same[0])
-    if kind == "v=dkim1":
-        return _dkim(record, same[0])
-    if kind in ("v=dmarc1", "v=stsv1", "v=tlsrptv1") or record.data in same:
-        # Which policy and address are the owner's choice.
-        return Checked(record, State.OK, same)
-    return Checked(record, State.DIFFERENT, same, f"change it to {record.data}")
-
-
-def _spf(record: Record, text: str) -> Checked:
-    terms = text.lower().split()[1:]
-    if any(term in ("+all", "all", "?all") for term in terms):
-        return Checked(record, State.DANGEROUS, (text,), "it lets anybody send for the domain: end it with -all")
-    lookups = sum(map(_asks, terms))
-    if lookups > 10:
-        return Checked(record, State.DANGEROUS, (text,), f"{lookups} terms ask the DNS, ten are allowed: it fails")
-    ours = record.data.split()[1]
-    if terms and ours not in [term.lstrip("+") for term in terms]:
-        return Checked(record, State.DIFFERENT, (text,), f"add `{ours}`, or our own mail fails SPF")
-    return Checked(record, State.OK, (text,))
-
-
-def _asks(term: str) -> bool:
-    """Whether an SPF term costs one of the ten look-ups (RFC 7208 §4.6.4)."""
-    name = re.split("[:/=]", term.lstrip("+-~?"), maxsplit=1)[0]
-    return name in ("include", "a", "mx", "ptr", "exists", "redirect")
-
-
-def _dkim(record: Record, text: str) -> Checked:
-    if _key(text) == _key(record.data):
-        return Checked(record, State.OK, (text,))
-    return Checked(record, State.DANGEROUS, (text,), "it is not our key: every signature fails; publish ours")
-
-
-def _key(text: str) -> str:
-    tags = dict(part.strip().partition("=")[::2] for part in text.split(";") if "=" in part)
-    return "".join(tags.get("p", "").split())
+def _result(future: Future[Checked], question: Question, done: set[Future[Checked]]) -> Checked:
+    return future.result() if future in done else question.unknown("no answer in time")

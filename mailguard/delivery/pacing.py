@@ -57,6 +57,10 @@ class Pace:
         """The answer that every message for it gets for now, None if it may be tried."""
         return self.why if now < self.blocked_until else None
 
+    def unblock(self) -> None:
+        """It is to be tried now, whatever was heard before."""
+        self.blocked_until = 0.0
+
     def succeeded(self) -> None:
         """Its server took mail."""
         self._failures = 0

@@ -16,7 +16,7 @@ from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
-from mailguard.state.queue import HELD, QUEUED, queue_message, queue_recipient
+from mailguard.state.queue import HELD, QUEUED, URGENT, queue_message, queue_recipient
 
 _m = queue_message.c
 _r = queue_recipient.c
@@ -133,9 +133,8 @@ class QueueAdmin:
     # -- changes: each returns how many recipients it concerned ------------------------------------------------
 
     def retry(self, wanted: Filter) -> int:
-        """Makes what waits due at once; what is held stays held."""
-        now = self._now()
-        count = self._change(wanted, _r.state == QUEUED, _r.due_at > now, _r.lease_by == "", values={"due_at": now})
+        """Makes what waits due at once, even where its destination is left alone; what is held stays held."""
+        count = self._change(wanted, _r.state == QUEUED, _r.lease_by == "", values={"due_at": URGENT})
         self._queue.bodies.ring()
         return count
 
@@ -147,15 +146,14 @@ class QueueAdmin:
 
     def release(self, wanted: Filter) -> int:
         """Lets what is held go, at once."""
-        now = self._now()
-        count = self._change(wanted, _r.state == HELD, values={"state": QUEUED, "hold_reason": "", "due_at": now})
+        values = {"state": QUEUED, "hold_reason": "", "due_at": URGENT}
+        count = self._change(wanted, _r.state == HELD, values=values)
         self._queue.bodies.ring()
         return count
 
     def reroute(self, wanted: Filter, destination: str) -> int:
         """Sends it another way: a domain whose MX to ask, or ``[host]:port``; due at once."""
-        now = self._now()
-        values = {"destination": destination, "rerouted": True, "due_at": now}
+        values = {"destination": destination, "rerouted": True, "due_at": URGENT}
         count = self._change(wanted, _r.lease_by == "", values=values)
         self._queue.bodies.ring()
         return count

@@ -16,9 +16,11 @@ import sqlalchemy as sa
 from mailguard.delivery.attempt import Attempt
 from mailguard.delivery.pacing import Pace
 from mailguard.delivery.queue import Queue
+from mailguard.delivery.queue_admin import QueueAdmin
 from mailguard.delivery.queue_entry import Work
 from mailguard.delivery.relay_settings import DestinationSettings, QueueSettings
 from mailguard.delivery.settler import Settler
+from mailguard.state.queue import URGENT
 
 _SCAN_AT_MOST_EVERY = 0.05  # seconds
 _SCAN_AT_LEAST_EVERY = 5.0  # for what another machine put in
@@ -74,6 +76,9 @@ class Runner:
         taken = self._queue.take_back()
         if taken:
             self._log.info("took back what an earlier runner had claimed", recipients=taken)
+        moved = QueueAdmin(self._queue).refresh_destinations(self._attempt.relay.routes.destination)
+        if moved:
+            self._log.info("what waits follows the routes as they are configured now", recipients=moved)
         threading.Thread(target=self._sweep, name="queue-sweep", daemon=True).start()
 
     def _watch(self, stop: threading.Event) -> None:
@@ -130,6 +135,9 @@ class Runner:
         for destination, first in self._queue.due(now):
             if first <= now:
                 due.append(destination)
+                if first <= URGENT:
+                    with self._lock:
+                        self._pace(destination).unblock()
             else:
                 soonest = min(soonest, first)
         # One worker each, round after round, so that a large backlog cannot take all threads first.

@@ -99,7 +99,7 @@ class DnsResolver:
         if found.rrset is None:
             return Answer((), ttl=60)
         authentic = self._settings.validating and bool(found.response.flags & dns.flags.AD)
-        records = tuple(_text(record, rdtype) for record in found.rrset)
+        records = tuple(record_text(record, rdtype) for record in found.rrset)
         return Answer(records, ttl=found.rrset.ttl, authentic=authentic)
 
 
@@ -126,7 +126,8 @@ def _negative_ttl(error: dns.resolver.NXDOMAIN) -> int:
     return 60
 
 
-def _text(record: object, rdtype: str) -> str:
+def record_text(record: object, rdtype: str) -> str:
+    """A record of dnspython in the form of ``Answer.records``."""
     if rdtype in ("TXT", "SPF"):
         return b"".join(record.strings).decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
     text = str(record)

@@ -137,6 +137,21 @@ def read_certificate(path: Path) -> Certificate:
     return Certificate(path, der, _names(found), found.not_valid_after_utc, found.issuer == found.subject)
 
 
+def covers(certificate: Certificate, name: str) -> bool:
+    """Whether a certificate is for a host name; ``*`` stands for one label (RFC 6125 §6.4.3)."""
+    return name.lower() in certificate.names or "*." + name.lower().partition(".")[2] in certificate.names
+
+
+def key_digest(certificate: Certificate) -> str:
+    """The SHA-256 of the public key in hex, as in TLSA records ``3 1 1`` (RFC 6698)."""
+    import hashlib
+
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = x509.load_der_x509_certificate(certificate.der).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
 _CURE = "`mailguard init` makes a self-signed one, `[tls]` in mailguard.toml names another"
 
 

@@ -26,16 +26,19 @@ from mailguard.pipeline.schema import (
     shape_problems,
 )
 from mailguard.pipeline.source import PolicyError, Problem, Source, did_you_mean, flatten
+from mailguard.pipeline.texts import Texts
 from mailguard.pipeline.verdict import Action
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Load = Callable[[str], Plugin]
 
 
-def load_policy(path: Path, load: Load, names: Callable[[], Mapping[str, str]] = dict) -> Policy:
+def load_policy(
+    path: Path, load: Load, names: Callable[[], Mapping[str, str]] = dict, texts: Texts | None = None
+) -> Policy:
     """Reads a policy file; ``load`` and ``names`` are a Registry's. Raises PolicyError with every mistake."""
     try:
-        text = path.read_text("utf-8")
+        text = (texts or Texts()).read(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise PolicyError([Problem(str(path), 1, 1, f"cannot be read: {reason}")]) from None
@@ -147,8 +150,19 @@ class _Loader:
             except ValueError:
                 self._add(("check", n, "plugin"), f'the plugin gives "{word}" a default that is no action: "{text}"')
         effects |= self._effects(("check", n, "on"), model.on, plugin.info)
-        skip_if = self._condition(("check", n, "skip_if"), model.skip_if) if model.skip_if else None
+        skip_if = self._skip_if(n, model, plugin)
         return Check(model, plugin, options, effects, skip_if, self._where("check", n))
+
+    def _skip_if(self, n: int, model: CheckModel, plugin: Plugin) -> Condition | None:
+        if model.skip_if is not None:
+            return self._condition(("check", n, "skip_if"), model.skip_if) if model.skip_if else None
+        if not plugin.info.skip_if or model.mode == "off":
+            return None
+        try:  # it may name checks that this policy does not have: those found nothing
+            return self._conditions.compile(plugin.info.skip_if)
+        except ConditionError as error:
+            self._add(("check", n, "plugin"), f"the skip_if of {plugin.name} itself is wrong: {error.text}")
+            return None
 
     def _effects(self, path: source.Path, on: Mapping[str, str], info: PluginInfo) -> dict[str, Effect]:
         for word in on:

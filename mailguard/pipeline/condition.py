@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from cel_expr_python import cel
-
 from mailguard.pipeline.facts import FACTS, Facts, Stage
 from mailguard.pipeline.source import did_you_mean
 
@@ -63,17 +61,16 @@ class Conditions:
     """Compiles and evaluates conditions; one for each loaded policy."""
 
     def __init__(self) -> None:
-        self._strict, self._loose = _environment("double"), _environment("dyn")
         self.plugins: set[str] = set()
         self.headers: set[str] = set()
 
     def compile(self, text: str) -> Condition:
         """The condition, which must be a bool. Raises ConditionError with the first mistake."""
         try:
-            program = self._strict.compile(text)
+            program = _environment("double").compile(text)
         except RuntimeError as error:
             program = self._retry(text, error)
-        if program.return_type() != cel.Type.BOOL:
+        if program.return_type() != _cel().Type.BOOL:
             raise ConditionError(f"the condition is of type {program.return_type().name().lower()}, not bool", 1, 1)
         bare = _STRING.sub(lambda m: " " * len(m[0]), text)
         names = frozenset(name for match in _NAME.finditer(bare) if (name := _fact(match[0])))
@@ -90,7 +87,7 @@ class Conditions:
         if wrong or not _REPORT.search(str(error)):
             raise _explain(text, wrong[0] if wrong else None, str(error)) from None
         try:
-            return self._loose.compile(text)
+            return _environment("dyn").compile(text)
         except RuntimeError as second:
             raise _explain(text, _REPORT.search(str(second)), str(second)) from None
 
@@ -104,19 +101,27 @@ class Conditions:
         if self.headers:
             known = data["header"]
             data["header"] = known | {name: known.get(name.lower(), "") for name in self.headers}
-        return self._strict.Activation(data)
+        return _environment("double").Activation(data)
 
     def holds(self, condition: Condition, activation: Any) -> tuple[bool, str]:
         """Whether it holds; what cannot be evaluated (a fact that a check did not tell) does not hold, and the
         second value says why."""
         value = condition.program.eval(activation=activation)
-        if value.type() == cel.Type.BOOL:
+        if value.type() == _cel().Type.BOOL:
             return bool(value.value()), ""
         return False, str(value.value())
 
 
+def _cel() -> Any:
+    """The library, loaded with the first condition: it weighs 9 MB, and many policies have none."""
+    from cel_expr_python import cel
+
+    return cel
+
+
 @cache
 def _environment(score: str) -> Any:
+    cel = _cel()
     string = cel.Type.STRING
     types = {
         "bool": cel.Type.BOOL,

@@ -34,6 +34,8 @@ class PluginInfo:
     model of its options. ``after`` names plugins whose findings it reads. ``network`` says that it mostly waits
     for the network, so that it runs beside others of its stage. ``quick`` promises that it only computes, for
     milliseconds, and never waits: it is then called without a thread of its own, its deadline checked afterwards.
+    ``skip_if`` is the condition under which it need not run, where the policy gives none of its own; names of
+    checks that the policy does not have read as ``"none"``.
     """
 
     name: str
@@ -42,6 +44,7 @@ class PluginInfo:
     after: tuple[str, ...] = ()
     network: bool = False
     quick: bool = False
+    skip_if: str = ""
     summary: str = ""
     explain: Mapping[str, str] = field(default_factory=dict)
 

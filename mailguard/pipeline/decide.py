@@ -263,12 +263,13 @@ def _names(senders: Iterable[str], facts: Facts) -> bool:
 
 
 def vouched(facts: Facts) -> bool:
-    """Whether DMARC passed, or a DKIM or SPF pass is for the very domain of From or one above or below it."""
+    """Whether DMARC passed (or did before a trusted forwarder had the message), or a signature that fits or an SPF
+    pass is for the very domain of From or one above it."""
     found, told, domain = facts.get("found", {}), facts.get("facts", {}), facts.get("from.domain", "")
-    if found.get("dmarc") == "pass":
+    if found.get("dmarc") in ("pass", "forwarded"):
         return True
     if not domain:
         return False
-    signers = told.get("dkim", {}).get("domains", ()) if found.get("dkim") == "pass" else ()
+    signers = told.get("dkim", {}).get("passed", ()) if found.get("dkim") == "pass" else ()
     senders = (facts.get("mail_from.domain", ""),) if found.get("spf") == "pass" else ()
     return any(d and "." in d and (d == domain or domain.endswith("." + d)) for d in (*signers, *senders))

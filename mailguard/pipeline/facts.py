@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import getaddresses
@@ -12,6 +11,7 @@ from typing import Any
 from mailguard.model.address import Address, AddressError
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
+from mailguard.model.mime import parse
 from mailguard.model.session import Session
 
 Facts = dict[str, Any]
@@ -80,8 +80,6 @@ HEADERS = (
 
 _MAX_TEXT = 300  # characters kept of one header field
 _MAX_LIST = 50  # recipients and attachments kept
-_PART = re.compile(rb"(?im)^content-(?:type|disposition):((?:[^\n]|\n(?=[ \t]))*)")
-_PARAMETER = re.compile(rb"""(?i)\b(?:file)?name\*?\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))""")
 
 
 def of_session(session: Session, now: float) -> Facts:
@@ -125,7 +123,7 @@ def of_message(message: Message, headers: Iterable[str] = ()) -> Facts:
         "subject": header.get("subject", ""),
         "header": header,
         "size": len(message),
-        "attachments": attachment_names(message) if "multipart" in header.get("content-type", "").lower() else [],
+        "attachments": attachment_names(message) if header.get("content-type") else [],
     }
 
 
@@ -142,12 +140,11 @@ def author(value: str) -> tuple[str, Address | None]:
 def attachment_names(message: Message) -> list[str]:
     """The file names that the parts of a message have, in lower case, in order, each once."""
     found: dict[str, None] = {}
-    for part in _PART.finditer(message.raw, message.body_start):
-        for quoted, plain in _PARAMETER.findall(part[1]):
-            name = (quoted or plain).decode("utf-8", "replace").lower()
-            found[name.rpartition("'")[2]] = None
+    for part in parse(message.raw).walk():
+        if name := part.filename:
+            found[name[:_MAX_TEXT].lower()] = None
             if len(found) >= _MAX_LIST:
-                return list(found)
+                break
     return list(found)
 
 

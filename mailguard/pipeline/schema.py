@@ -42,7 +42,9 @@ class CheckModel(_Model):
     on: dict[str, str] = Field(
         default={}, description="the action for each word the check may find; others have the plugin's own default"
     )
-    skip_if: str = Field(default="", description="a condition; where it holds the check is not run")
+    skip_if: str | None = Field(
+        default=None, description="a condition; where it holds the check is not run; absent: the plugin's own, if any"
+    )
     roles: tuple[Literal["mx", "submission", "lmtp"], ...] = Field(
         default=("mx",), description="for which mail it runs: `mx` (from outside), `submission` (our users'), `lmtp`"
     )

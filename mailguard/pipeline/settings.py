@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mailguard.pipeline.compiler import load_policy
 from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.registry import Registry
+from mailguard.pipeline.texts import Texts
 
 
 class PolicySettings(BaseModel):
@@ -29,13 +30,13 @@ def registry(settings: PolicySettings, base: Path) -> Registry:
     return Registry(base / settings.plugin_dir)
 
 
-def policy(settings: PolicySettings, base: Path) -> Policy:
+def policy(settings: PolicySettings, base: Path, texts: Texts | None = None) -> Policy:
     """The policy for a configuration in the folder ``base``; an empty one where there is no such file.
 
     Raises PolicyError with every mistake.
     """
     path = base / settings.file
-    if not path.exists():
+    if not (texts or Texts()).exists(path):
         return Policy(name=path.name)
     plugins = registry(settings, base)
-    return load_policy(path, plugins.load, plugins.names)
+    return load_policy(path, plugins.load, plugins.names, texts)

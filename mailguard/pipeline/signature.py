@@ -44,11 +44,13 @@ class ArcSet:
 
 @dataclass(frozen=True, slots=True)
 class ArcResult:
-    """An ARC chain: ``result`` is ``none pass fail temperror``; ``sets`` newest first, empty unless it passed."""
+    """An ARC chain: ``result`` is ``none pass fail temperror``; ``sets`` newest first, empty unless it passed;
+    ``oldest_pass`` the oldest instance whose message signature still fits, with all after it; 0 if all do."""
 
     result: str
     reason: str = ""
     sets: tuple[ArcSet, ...] = ()
+    oldest_pass: int = 0
 
 
 class _Verifying:
@@ -186,7 +188,8 @@ def verify_arc(message: Message, resolver: Resolver, *, now: float, timeout: flo
     except (dkim.DKIMException, InvalidTagValueList, ValueError, IndexError) as error:
         return ArcResult("fail", _readable(error))
     if result == dkim.CV_Pass:
-        return ArcResult("pass", "", tuple(_arc_set(s) for s in sets))
+        broken = next((s["instance"] + 1 for s in sets if not s["ams-valid"]), 0)
+        return ArcResult("pass", "", tuple(_arc_set(s) for s in sets), broken)
     if verifier.temporary:
         return ArcResult("temperror", verifier.temporary)
     if result == dkim.CV_None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography import x509
-from scramp import ScramException, ScramMechanism
 
 MAX_FIELD = 255  # octets in one field of PLAIN, RFC 4616 §2
 
@@ -140,14 +139,28 @@ class Login:
         return _password_check(self._user, _text(response))
 
 
+class _NamedHeader:
+    """A GS2 header with an authorization identity, where scramp keeps its own (RFC 5802 §5.1, §7)."""
+
+    def __init__(self, header: bytes) -> None:
+        self._header = header
+
+    def make_cbind_input(self, binding: Any) -> bytes:
+        """What the client's ``c=`` must be."""
+        return self._header + (bytes(binding.data) if self._header.startswith(b"p=") else b"")
+
+
 class Scram:
     """RFC 5802 and RFC 7677: the client proves its password, and we prove that we know it, too."""
 
     def __init__(self, name: str, scram_keys: Callable[[str], ScramKeys], binding: tuple[str, bytes] | None) -> None:
+        import scramp  # 3 MB that a worker does without until a client asks for SCRAM
+
+        self._failure = scramp.ScramException
         self._plus = name.endswith("-PLUS")
         self._scram_keys = scram_keys
         self._user = ""
-        self._server = ScramMechanism(name).make_server(self._lookup, channel_binding=binding)
+        self._server = scramp.ScramMechanism(name).make_server(self._lookup, channel_binding=binding)
         self._turn = self._first
 
     def step(self, response: bytes | None) -> Step:
@@ -167,13 +180,19 @@ class Scram:
     def _first(self, response: str) -> Step:
         if response.startswith("p=") and not self._plus:
             raise SaslError("channel binding needs the mechanism SCRAM-SHA-256-PLUS")
+        flag, authzid, rest = [*response.split(",", 2), "", ""][:3]
         try:
-            self._server.set_client_first(response)
+            self._server.set_client_first(f"{flag},,{rest}")
             answer = self._server.get_server_first()
-        except ScramException as error:
-            if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, (ValueError, ScramException)):
+        except self._failure as error:
+            if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, (ValueError, self._failure)):
                 raise error.__cause__ from None  # the look-up failed, which is not the client's fault
             raise SaslError(_reason(error)) from None
+        if authzid:
+            # Cyrus SASL names the user here, too; scramp wants nothing there but would take the header's octets.
+            if authzid.removeprefix("a=").replace("=2C", ",").replace("=3D", "=") != self._user:
+                raise SaslError("acting for another user is not offered")
+            self._server.gs2_header = _NamedHeader(f"{flag},{authzid},".encode())
         self._turn = self._final
         return Challenge(answer.encode())
 
@@ -181,7 +200,7 @@ class Scram:
         try:
             self._server.set_client_final(response)
             answer = self._server.get_server_final()
-        except ScramException as error:
+        except self._failure as error:
             wrong = "invalid-proof" in str(error) or "proof" in str(error).lower()
             raise SaslError(_reason(error), user=self._user, wrong_proof=wrong) from None
         self._turn = self._end
@@ -206,5 +225,5 @@ def _password_check(user: str, password: str) -> PasswordCheck:
     return PasswordCheck(user, password)
 
 
-def _reason(error: ScramException) -> str:
+def _reason(error: Exception) -> str:
     return str(error.args[0] if error.args else "SCRAM failed").rstrip(".")

@@ -14,12 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from mailguard.auth.accounts import Account
-from mailguard.auth.authenticator import Authenticator, AuthError
+from mailguard.auth.authenticator import Authenticator
 from mailguard.net.listener import Peer
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.stream import Stream, StreamTimeoutError
 from mailguard.net.tls import TlsContexts
-from mailguard.protocol import sasl
 from mailguard.protocol.pop3.downgrade import downgraded
 from mailguard.protocol.pop3.event import (
     Event,
@@ -34,7 +33,9 @@ from mailguard.protocol.pop3.event import (
 )
 from mailguard.protocol.pop3.maildrop import Entry, unique_id
 from mailguard.protocol.pop3.server import Pop3Session
+from mailguard.protocol.sasl import Challenge
 from mailguard.protocol.wire import NEED_DATA
+from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
 from mailguard.store.account import AccountStore
 from mailguard.store.mailbox import Mailbox, with_crlf
 from mailguard.store.snapshot import ExpungedError, NoSuchMailboxError
@@ -91,34 +92,32 @@ class Pop3Server:
         finally:
             connection.release()
 
-    def offer(self, stream: Stream) -> Offer:
-        """What this connection may do now."""
-        secure = stream.tls is not None
-        allowed = secure or self.settings.cleartext
-        mechanisms = sasl.mechanisms(tls=allowed, binding=self.binding(stream) is not None)
-        return Offer(
-            tuple(name for name in mechanisms if name != "LOGIN"),
-            cleartext=allowed,
-            stls=not secure and self.tls is not None,
-        )
-
-    def binding(self, stream: Stream) -> tuple[str, bytes] | None:
-        """The channel binding of the connection's TLS."""
-        if stream.tls is None or self.tls is None:
-            return None
-        return sasl.channel_binding(self.tls.certificate_for(stream.tls.sni).der)
-
 
 class _Connection:
     def __init__(self, server: Pop3Server, stream: Stream, peer_ip: str) -> None:
         self._server = server
         self._stream = stream
-        self._peer_ip = peer_ip
-        self._session = Pop3Session(server.offer(stream))
-        self._exchange: sasl.Exchange | None = None
+        self._sign_in = SaslSignIn(
+            server.authenticator,
+            stream,
+            protocol="pop3",
+            peer_ip=peer_ip,
+            tls=server.tls,
+            cleartext=server.settings.cleartext,
+            pause=server.pause,
+        )
+        self._session = Pop3Session(self._offer())
         self._mailbox: Mailbox | None = None
         self._files: dict[int, str] = {}
         self._release: Callable[[], None] = lambda: None
+
+    def _offer(self) -> Offer:
+        secure = self._stream.tls is not None
+        return Offer(
+            tuple(name for name in self._sign_in.mechanisms() if name != "LOGIN"),
+            cleartext=secure or self._server.settings.cleartext,
+            stls=not secure and self._server.tls is not None,
+        )
 
     def release(self) -> None:
         """Gives the maildrop back."""
@@ -162,62 +161,32 @@ class _Connection:
             case Retrieve():
                 self._retrieve(event)
             case Password(user, password):
-                self._check_password(user, password)
+                self._signed_in(self._sign_in.password(user, password))
             case SaslBegin(mechanism, response):
-                self._exchange = sasl.begin(
-                    mechanism,
-                    scram_keys=self._server.authenticator.scram_credentials,
-                    binding=self._server.binding(self._stream),
-                )
-                self._sasl_step(response)
+                self._signed_in(self._sign_in.begin(mechanism, response))
             case SaslResponse(response):
-                self._sasl_step(response)
+                self._signed_in(self._sign_in.respond(response))
             case StartTls():
                 self._flush()
                 assert self._server.tls is not None  # or STLS was not on offer
                 self._stream.start_tls(self._server.tls.server_context())
-                self._session.tls_started(self._server.offer(self._stream))
+                self._session.tls_started(self._offer())
             case Quit(deleted):
                 self._quit(deleted)
 
-    def _sasl_step(self, response: bytes | None) -> None:
-        if self._exchange is None:
-            self._session.refused("that mechanism is not offered here")
-            return
-        try:
-            step = self._exchange.step(response)
-        except sasl.SaslError as error:
-            if error.wrong_proof:
-                user = error.user
-                self._sign_in(lambda: self._scram_result(user, ok=False))
-            else:
-                self._session.refused(error.text)
-            return
-        except AuthError as error:
-            self._refuse(error)
-            return
-        match step:
-            case sasl.Challenge(data):
+    def _signed_in(self, outcome: Outcome) -> None:
+        match outcome:
+            case Challenge(data):
                 self._session.challenge(data)
-            case sasl.PasswordCheck(user, password):
-                self._check_password(user, password)
-            case sasl.Proven(user):
-                self._sign_in(lambda: self._scram_result(user, ok=True))
+            case Granted(account):
+                self._enter(account)
+            case _:
+                self._session.refused(
+                    outcome.text,
+                    "" if outcome.unknown or outcome.malformed else "SYS/TEMP" if outcome.temporary else "AUTH",
+                )
 
-    def _scram_result(self, user: str, *, ok: bool) -> Account:
-        return self._server.authenticator.scram_result(user, ok, protocol="pop3", peer_ip=self._peer_ip)
-
-    def _check_password(self, user: str, password: str) -> None:
-        self._sign_in(
-            lambda: self._server.authenticator.password(user, password, protocol="pop3", peer_ip=self._peer_ip)
-        )
-
-    def _sign_in(self, attempt: Callable[[], Account]) -> None:
-        try:
-            account = attempt()
-        except AuthError as error:
-            self._refuse(error)
-            return
+    def _enter(self, account: Account) -> None:
         try:
             self._open(account)
         except MaildropLockedError:
@@ -225,11 +194,6 @@ class _Connection:
         except (OSError, NoSuchMailboxError) as error:
             self._server.log.error("maildrop cannot be opened", account=account.key, error=str(error))
             self._session.refused("the maildrop cannot be opened now", "SYS/TEMP")
-
-    def _refuse(self, error: AuthError) -> None:
-        if error.delay:
-            self._server.pause(error.delay)
-        self._session.refused(error.reason, "SYS/TEMP" if error.temporary else "AUTH")
 
     def _open(self, account: Account) -> None:
         lock = locked(account.maildir)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from mailguard.auth.accounts import Account
-from mailguard.auth.authenticator import Authenticator, AuthError
+from mailguard.auth.authenticator import Authenticator
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.router import Route, Router
@@ -28,7 +28,7 @@ from mailguard.net.tls import TlsContexts
 from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.inspection import MailInspection
 from mailguard.pipeline.verdict import Action, Verdict
-from mailguard.protocol import sasl
+from mailguard.protocol.sasl import Challenge
 from mailguard.protocol.smtp import command as cmd
 from mailguard.protocol.smtp.event import (
     AuthEvent,
@@ -41,6 +41,7 @@ from mailguard.protocol.smtp.event import (
 )
 from mailguard.protocol.smtp.server import SmtpServer
 from mailguard.protocol.wire import NEED_DATA
+from mailguard.server.saslsignin import Granted, SaslSignIn
 from mailguard.state.quarantine import REASON
 
 MAX_HOPS = 50  # RFC 5321 §6.3
@@ -108,20 +109,27 @@ class _Connection:
         self._role = Role.MX if listener.kind == "smtp" else Role.SUBMISSION
         self._session = Session(service.new_id(), peer.ip, peer.port, peer.local_port, self._role, tls=stream.tls)
         submission = self._role is Role.SUBMISSION
+        self._sign_in = SaslSignIn(
+            service.authenticator,
+            stream,
+            protocol="smtp",
+            peer_ip=peer.ip,
+            tls=service.tls,
+            pause=service.pause,
+        )
         self._core = SmtpServer(
             Profile(
                 service.hostname,
                 service.settings.size_limit,
                 service.settings.recipients,
                 starttls=stream.tls is None and service.tls is not None,
-                mechanisms=self._mechanisms() if submission else (),
+                mechanisms=self._sign_in.mechanisms() if submission else (),
                 needs_auth=submission,
                 secured=stream.tls is not None,
                 errors_max=service.settings.errors,
             )
         )
         self._account: Account | None = None
-        self._exchange: sasl.Exchange | None = None
         self._envelope: Envelope | None = None
         self._mail: MailInspection | None = None
         self._routes: dict[str, Route] = {}
@@ -175,58 +183,25 @@ class _Connection:
         assert self._service.tls is not None  # or STARTTLS was not on offer
         info = self._stream.start_tls(self._service.tls.server_context())
         self._session = replace(self._session, tls=info, helo="", esmtp=False)
-        self._core.secured(self._mechanisms() if self._role is Role.SUBMISSION else ())
+        self._core.secured(self._sign_in.mechanisms() if self._role is Role.SUBMISSION else ())
 
     # -- signing in -------------------------------------------------------------------------------------------
 
-    def _mechanisms(self) -> tuple[str, ...]:
-        return sasl.mechanisms(tls=self._stream.tls is not None, binding=self._binding() is not None)
-
-    def _binding(self) -> tuple[str, bytes] | None:
-        if self._stream.tls is None or self._service.tls is None:
-            return None
-        return sasl.channel_binding(self._service.tls.certificate_for(self._stream.tls.sni).der)
-
     def _on_auth(self, event: AuthEvent) -> None:
-        authenticator, who = self._service.authenticator, {"protocol": "smtp", "peer_ip": self._session.peer_ip}
-        try:
-            if event.mechanism:
-                keys = authenticator.scram_credentials
-                self._exchange = sasl.begin(event.mechanism, scram_keys=keys, binding=self._binding())
-            if self._exchange is None:
-                self._core.send(Reply.of(504, "5.5.4", "that mechanism is not offered"))
-                return
-            step = self._exchange.step(event.response)
-            if isinstance(step, sasl.Challenge):
-                self._core.challenge(step.data)
-                return
-            if isinstance(step, sasl.PasswordCheck):
-                account = authenticator.password(step.user, step.password, **who)
-            else:
-                account = authenticator.scram_result(step.user, True, **who)
-        except sasl.SaslError as error:
-            self._failed(error, who)
-        except AuthError as error:
-            self._refuse_auth(error)
-        else:
-            self._account = account
-            self._session = replace(self._session, user=account.key)
-            self._core.send(Reply.of(235, "2.7.0", f"signed in as {account.address}"))
-
-    def _failed(self, error: sasl.SaslError, who: dict[str, str]) -> None:
-        if error.wrong_proof:
-            try:
-                self._service.authenticator.scram_result(error.user, False, **who)
-            except AuthError as refused:
-                self._refuse_auth(refused)
-                return
-        self._core.send(Reply.of(535, "5.7.8", error.text))
-
-    def _refuse_auth(self, error: AuthError) -> None:
-        if error.delay:
-            self._service.pause(error.delay)
-        code = (454, "4.7.0") if error.temporary else (535, "5.7.8")
-        self._core.send(Reply.of(*code, error.reason))
+        sign_in = self._sign_in
+        outcome = sign_in.begin(event.mechanism, event.response) if event.mechanism else sign_in.respond(event.response)
+        match outcome:
+            case Challenge(data):
+                self._core.challenge(data)
+            case Granted(account):
+                self._account = account
+                self._session = replace(self._session, user=account.key)
+                self._core.send(Reply.of(235, "2.7.0", f"signed in as {account.address}"))
+            case _ if outcome.unknown:
+                self._core.send(Reply.of(504, "5.5.4", outcome.text))
+            case _:
+                code = (454, "4.7.0") if outcome.temporary else (535, "5.7.8")
+                self._core.send(Reply.of(*code, outcome.text))
 
     # -- one transaction --------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from mailguard.state.database import metadata
 
 QUEUED = 0
 HELD = 1
+URGENT = 0.0  # a due time: somebody wants it tried now, even if its destination is being left alone
 
 queue_message = sa.Table(
     "queue_message",

@@ -43,10 +43,11 @@ class Harness:
         local_domains: frozenset[str] = frozenset({"example.org"}),
     ) -> None:
         self.plugin = wrap(plugin)
+        wanted = self.plugin.info.options.model_validate(dict(options or {}))
         self.now = now or FakeClock()
         self._folder = None if state_dir else tempfile.TemporaryDirectory(prefix="mailguard-")
         self.ctx: Context[Any] = Context(
-            options=self.plugin.info.options.model_validate(dict(options or {})),
+            options=wanted,
             dns=FakeResolver(dns) if dns is None or isinstance(dns, Mapping) else dns,
             state_dir=state_dir or Path(self._folder.name if self._folder else "."),
             store=store or MemoryStore(self.now),

@@ -36,6 +36,7 @@ def describe() -> PluginInfo:
         summary="Is the From domain authenticated, and what does its owner ask for if not?",
         words={
             "pass": "accept",
+            "forwarded": "accept",
             "none": "accept",
             "fail": "score 1",  # the owner only watches (p=none)
             "quarantine": "junk",
@@ -43,9 +44,10 @@ def describe() -> PluginInfo:
             "permerror": "score 1",  # no From, or several
             "temperror": "accept",
         },
-        after=("spf", "dkim"),
+        after=("spf", "dkim", "arc"),
         network=True,
         explain={
+            "forwarded": "no longer authenticated, but a forwarder we trust saw that it was (see the check arc)",
             "fail": "the From domain is not authenticated; its owner only watches",
             "quarantine": "the From domain is not authenticated; its owner asks to set such mail aside",
             "reject": "the From domain is not authenticated; its owner asks to refuse such mail",
@@ -88,6 +90,11 @@ def _evaluate(ctx: Context, author: str, envelope: Envelope, findings: Findings)
     passed = _aligned(ctx, author, policy, envelope, findings)
     if passed:
         return _finding("pass", author, f"{author} is confirmed by {passed}", policy)
+    arc = findings.get("arc")
+    if arc and arc.word == "trusted" and arc.facts.get("from_domain") == author:
+        return _finding(
+            "forwarded", author, f"{author} was confirmed before {arc.facts.get('by')} forwarded it", policy
+        )
     if any(findings.word(check) == "temperror" for check in ("spf", "dkim")):
         return _finding("temperror", author, f"whether {author} sent this cannot be checked now", policy)
     word = {"none": "fail"}.get(policy.action, policy.action)
@@ -118,11 +125,12 @@ def _same(ctx: Context, author: str, domain: str, *, strict: bool) -> bool:
 
 
 def _finding(word: str, author: str, reason: str, policy: Policy | None) -> Finding:
-    result = "fail" if word in ("quarantine", "reject") else word
+    result = "fail" if word in ("quarantine", "reject", "forwarded") else word
     properties = [("header", "from", author)]
     if policy:
         properties.append(("policy", "dmarc", policy.action))
-    auth = AuthResult("dmarc", result, properties=tuple(properties))
+    reason_shown = reason if word == "forwarded" else ""
+    auth = AuthResult("dmarc", result, reason_shown, properties=tuple(properties))
     facts = {"from_domain": author, "policy": policy.action if policy else "", "record_at": policy.at if policy else ""}
     return Finding(word, reason, auth=(auth,), facts=facts)
 

@@ -43,6 +43,19 @@ def test_alignment(found: dict[str, Any], word: str) -> None:
     assert check(REJECT, **found).word == word
 
 
+def test_a_trusted_forwarder_counts_for_the_author_it_saw() -> None:
+    arc = Finding("trusted", facts={"by": "list.example", "from_domain": "example.net"})
+    for found, word in (
+        (arc, "forwarded"),
+        (Finding("pass", facts=arc.facts), "reject"),
+        (Finding("trusted", facts={"by": "list.example", "from_domain": "other.test"}), "reject"),
+    ):
+        finding = run_check(dmarc, dns=REJECT, findings={"arc": found})
+        assert finding is not None
+        assert finding.word == word
+        assert finding.auth[0].result == "fail"
+
+
 def test_strict_alignment_wants_the_very_domain() -> None:
     zone = {"_dmarc.example.net TXT": "v=DMARC1; p=reject; adkim=s; aspf=s"}
     assert check(zone, dkim=["news.example.net"]).word == "reject"

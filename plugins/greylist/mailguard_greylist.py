@@ -48,6 +48,7 @@ def describe() -> PluginInfo:
         words={"grey": "defer", "known": "accept", "passed": "accept"},
         options=GreylistOptions,
         after=("spf", "dkim", "dmarc"),
+        skip_if='client.known || found["dmarc"] == "pass"',
         explain={
             "grey": "a server we do not know was asked to try again later",
             "passed": "the server came again after the delay",

@@ -50,4 +50,10 @@ def test_a_foreign_domain_is_one_line(config: str) -> None:
 def test_check_with_a_dead_resolver(config: str) -> None:
     code, text = run("check", "-c", config, "--json", "--address", "192.0.2.10")
     assert code == 1
-    assert {entry["state"] for entry in json.loads(text)} == {"unknown"}
+    assert {entry["state"] for entry in json.loads(text) if entry["record"]} == {"unknown"}
+    assert all(entry["state"] != "ok" for entry in json.loads(text))
+
+
+def test_an_address_that_is_none_is_one_line(config: str) -> None:
+    code, text = run("show", "-c", config, "--address", "192.0.2")
+    assert code == 2 and text.endswith("Error: 192.0.2 is not an IP address\n")

@@ -98,6 +98,13 @@ class Installed:
                 return line
             assert line != "(the server has ended)", "\n".join([f"ended without {text!r}:", *self.log])
 
+    def wait_for_each(self, *texts: str) -> None:
+        """Waits until there has been a line with each text, in whatever order."""
+        missing = list(texts)
+        while missing:
+            line = self.wait_for("")
+            missing = [text for text in missing if text not in line]
+
     def signal(self, number: int) -> None:
         """Sends a signal to the supervisor."""
         assert self.process is not None

@@ -35,8 +35,13 @@ def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
     assert time.monotonic() - began < 10
     first, second = server.workers()
     os.kill(first, signal.SIGKILL)
-    server.wait_for(f"a worker died and is replaced pid={first} cause=SIGKILL")
-    server.wait_for("runs the queue and the housekeeping")  # another one took the lock over
+    server.wait_for_each(
+        f"a worker died and is replaced pid={first} cause=SIGKILL",
+        "runs the queue and the housekeeping",  # another one took the lock over
+    )
+    until = time.monotonic() + 10
+    while len(server.workers()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
     server.signal(signal.SIGHUP)
     server.wait_for("reloaded pid=")
     server.wait_for("reloaded pid=")
@@ -48,6 +53,22 @@ def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
     assert second in server.workers() and len(server.workers()) == 2
     assert server.stop() == 0
     server.wait_for("stopped")
+
+
+def test_a_worker_is_replaced_by_the_configuration_in_force_while_the_files_are_broken(server: Any) -> None:
+    server.start()
+    (server.folder / "policy.toml").write_text("[policy\n")
+    server.config.write_text("hostname = ")
+    first = server.workers()[0]
+    os.kill(first, signal.SIGKILL)
+    server.wait_for(f"a worker died and is replaced pid={first}")
+    until = time.monotonic() + 10
+    while len(server.workers()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert first not in server.workers() and len(server.workers()) == 2
+    with socket.create_connection(("127.0.0.1", server.port(25)), 5) as sock:
+        assert sock.recv(100).startswith(b"220 mail.office.test")
+    assert server.stop() == 0
 
 
 def test_workers_do_not_outlive_their_supervisor(server: Any) -> None:

@@ -110,8 +110,11 @@ def test_an_allow_needs_somebody_to_vouch(kit):
     assert (passed.action, passed.decision.source) == (Action.ACCEPT, "allow list")
     other = {**facts, "mail_from": "x@elsewhere.example", "found": {"spf": "pass"}}
     assert settle(kit, OVERRIDES, other).action is Action.REJECT
-    dkim = {**facts, "found": {"dkim": "pass"}, "facts": {"dkim": {"domains": ["bad.example"]}}}
+    dkim = {**facts, "found": {"dkim": "pass"}, "facts": {"dkim": {"passed": ["bad.example"]}}}
     assert settle(kit, OVERRIDES, dkim).action is Action.ACCEPT
+    # one signature passed, but the one that names the author's domain is another, which did not
+    forged = {**dkim, "facts": {"dkim": {"passed": ["evil.example"], "domains": ["evil.example", "bad.example"]}}}
+    assert settle(kit, OVERRIDES, forged).action is Action.REJECT
 
 
 def test_an_allow_lifts_the_score_but_no_refusal(kit):

@@ -143,3 +143,27 @@ def test_only_sasl_errors_leave(name, responses):
                 break
     except SaslError:
         pass
+
+
+@pytest.mark.parametrize("name", ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"])
+def test_scram_with_the_user_s_own_name_as_authorization_identity(name):
+    # Cyrus SASL, and with it mbsync, sends one.
+    binding = BINDING if name.endswith("PLUS") else None
+    client = ScramClient([name], "anna@office.example", "pencil", channel_binding=binding)
+    server = exchange(name, binding)
+    plain = client.get_client_first()
+    flag, _, rest = plain.split(",", 2)
+    header = f"{flag},a=anna@office.example,"
+    first = server.step((header + rest).encode())
+    client.set_server_first(first.data.decode())
+
+    class Header:
+        def make_cbind_input(self, cb):
+            return header.encode() + (BINDING[1] if binding else b"")
+
+    client.gs2_header = Header()
+    final = server.step(client.get_client_final().encode())
+    client.set_server_final(final.data.decode())
+    assert server.step(b"") == Proven("anna@office.example")
+    with pytest.raises(SaslError, match="another user"):
+        exchange(name, binding).step((f"{flag},a=boss@office.example," + rest).encode())

@@ -28,7 +28,8 @@ class Plan:
 
     ``addresses`` are the server's public addresses, ``dkim`` pairs of selector and the record's text, ``sts_id``
     the id of the MTA-STS policy (``""``: none is published), ``tlsa`` the SHA-256 of the key in hex for zones with
-    DNSSEC, ``acme_account`` the account's URL for CAA, ``issuer`` the CA's name in CAA.
+    DNSSEC, ``acme_account`` the account's URL for CAA, ``issuer`` the CA's name in CAA (``""``: no CAA), and
+    ``reports_to`` who gets reports: local parts for DMARC and for TLS.
     """
 
     provider: Provider
@@ -39,6 +40,7 @@ class Plan:
     acme_account: str = ""
     issuer: str = "letsencrypt.org"
     dmarc: str = "none"
+    reports_to: tuple[str, str] = ("dmarc", "tlsrpt")
     pacc: bool = False
 
 
@@ -65,7 +67,7 @@ def _mail(plan: Plan) -> Iterator[Record]:
         yield Record(host, "TXT", "v=spf1 a -all", "the same for bounces, which name the server")
     for selector, text in plan.dkim:
         yield Record(f"{selector}._domainkey.{domain}", "TXT", text, "the key that our signatures are checked with")
-    policy = f"v=DMARC1; p={plan.dmarc}; rua=mailto:dmarc@{domain}"
+    policy = f"v=DMARC1; p={plan.dmarc}; rua=mailto:{plan.reports_to[0]}@{domain}"
     yield Record(f"_dmarc.{domain}", "TXT", policy, "what to do with forgeries; `quarantine` or `reject` once sure")
 
 
@@ -74,7 +76,8 @@ def _reports(plan: Plan) -> Iterator[Record]:
     if plan.sts_id:
         yield Record(f"_mta-sts.{domain}", "TXT", f"v=STSv1; id={plan.sts_id}", "others must use TLS to us", True)
         yield Record(f"mta-sts.{domain}", "CNAME", host, "where that policy is served", True)
-    yield Record(f"_smtp._tls.{domain}", "TXT", f"v=TLSRPTv1; rua=mailto:tlsrpt@{domain}", "reports on TLS to us", True)
+    text = f"v=TLSRPTv1; rua=mailto:{plan.reports_to[1]}@{domain}"
+    yield Record(f"_smtp._tls.{domain}", "TXT", text, "reports on TLS to us", True)
     if plan.tlsa:
         yield Record(f"_25._tcp.{host}", "TLSA", f"3 1 1 {plan.tlsa}", "our key; only in a zone with DNSSEC", True)
 
@@ -116,6 +119,8 @@ def _services(provider: Provider) -> Iterator[Record]:
 
 def _certificates(plan: Plan) -> Iterator[Record]:
     domain = plan.provider.domain
+    if not plan.issuer:
+        return
     issue = f'0 issue "{plan.issuer}'
     if plan.acme_account:
         issue += f"; accounturi={plan.acme_account}; validationmethods=http-01"

@@ -9,6 +9,7 @@ from mailguard.protocol.wire import NEED_DATA, LineTooLongError, NeedData, Recei
 
 MAX_LINE = 65_536  # octets in one line; RFC 7162 §4 asks for at least 8192
 MAX_NONSYNC = 4_096  # octets in a literal sent without waiting, RFC 7888 §5 (LITERAL-)
+_APPEND = re.compile(rb"[^ ]+ (?:UID )?(?:APPEND|REPLACE) ", re.I)
 _LITERAL = re.compile(rb"(~?)\{(\d{1,20})(\+?)\}\Z")
 
 
@@ -49,13 +50,14 @@ Event = Command | WantsContinuation | Refused | NeedData
 
 
 class Framing:
-    """Collects one command after the other. ``max_literal`` bounds each literal and their sum in octets; lower it
-    before sign-in, raise it after."""
+    """Collects one command after the other. ``max_literal`` bounds each literal and their sum in octets, and
+    ``max_append``, if set, those of APPEND and REPLACE; lower them before sign-in, raise them after."""
 
     def __init__(self, *, max_literal: int = 8_192, max_line: int = MAX_LINE) -> None:
         self.buffer = ReceiveBuffer()
         self.max_literal = max_literal
         self.max_line = max_line
+        self.max_append = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -96,8 +98,9 @@ class Framing:
             self._reset()
             return command
         size, waits = int(found[2]), not found[3]
-        if size + sum(map(len, self._literals)) > self.max_literal:
-            return self._too_big(line, size, waits)
+        limit = self._limit(line)
+        if size + sum(map(len, self._literals)) > limit:
+            return self._too_big(line, size, waits, f"a literal of {size} octets is over the limit of {limit}")
         if not waits and size > MAX_NONSYNC:
             return self._too_big(line, size, waits, f"a literal of {size} octets must wait for + (LITERAL-)")
         self._parts.append(line[: found.start()])
@@ -105,8 +108,11 @@ class Framing:
         self._missing = size
         return WantsContinuation(size) if waits else None
 
-    def _too_big(self, line: bytes, size: int, waits: bool, text: str = "") -> Refused:
-        text = text or f"a literal of {size} octets is over the limit of {self.max_literal}"
+    def _limit(self, line: bytes) -> int:
+        first = self._parts[0] if self._parts else line
+        return self.max_append if self.max_append and _APPEND.match(first) else self.max_literal
+
+    def _too_big(self, line: bytes, size: int, waits: bool, text: str) -> Refused:
         self._parts.append(line)
         refused = self._refuse(text, too_big=True, fatal=not waits and size > 16 * max(self.max_literal, MAX_NONSYNC))
         if not waits and not refused.fatal:

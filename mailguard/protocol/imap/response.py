@@ -1,0 +1,50 @@
+"""What the server says, line by line (RFC 9051 §7)."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+
+from mailguard.protocol.imap.mailboxname import encode_name
+from mailguard.protocol.imap.text import astring, quoted, utf8_quoted
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def internal_date(at: float) -> bytes:
+    """``"01-Feb-2026 12:00:00 +0000"`` of a Unix time, in quotes."""
+    t = datetime.datetime.fromtimestamp(at, datetime.UTC)
+    return b'"%02d-%b-%04d %02d:%02d:%02d +0000"' % (
+        t.day, _MONTHS[t.month - 1].encode(), t.year, t.hour, t.minute, t.second,
+    )  # fmt: skip
+
+
+def mailbox_name(name: str, *, utf8: bool) -> bytes:
+    """A mailbox name for an answer: modified UTF-7, or UTF-8 where the client enabled it."""
+    if not utf8:
+        return astring(encode_name(name).encode("ascii"))
+    return astring(name.encode()) if name.isascii() else utf8_quoted(name)
+
+
+def list_line(verb: bytes, name: bytes, attributes: Iterable[str], separator: str, extended: bytes = b"") -> bytes:
+    """``* LIST (attributes) "/" name``; ``extended`` is extended data with a space before it."""
+    return b"* %b (%b) %b %b%b\r\n" % (
+        verb, " ".join(attributes).encode(), quoted(separator.encode()), name, extended,
+    )  # fmt: skip
+
+
+def status_line(name: bytes, items: Iterable[tuple[str, int | bytes]]) -> bytes:
+    """``* STATUS name (MESSAGES 3 ...)``."""
+    pairs = (b"%b %b" % (key.encode(), value if isinstance(value, bytes) else b"%d" % value) for key, value in items)
+    return b"* STATUS %b (%b)\r\n" % (name, b" ".join(pairs))
+
+
+def flags_line(flags: Sequence[str]) -> bytes:
+    """``* FLAGS (...)``."""
+    return b"* FLAGS (%b)\r\n" % " ".join(flags).encode()
+
+
+def esearch_line(tag: bytes, uid: bool, results: Iterable[tuple[str, bytes]]) -> bytes:
+    """``* ESEARCH (TAG "a1") UID COUNT 3 ALL 1:3`` (RFC 9051 §7.3.4)."""
+    words = b"".join(b" %b %b" % (key.encode(), value) for key, value in results)
+    return b"* ESEARCH (TAG %b)%b%b\r\n" % (quoted(tag), b" UID" if uid else b"", words)

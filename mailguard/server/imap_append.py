@@ -1,0 +1,56 @@
+"""APPEND and REPLACE (RFC 9051 §6.3.12, RFC 3502, RFC 8508)."""
+
+from __future__ import annotations
+
+from mailguard.protocol.imap.append import Append, Replace
+from mailguard.protocol.imap.change import settable
+from mailguard.protocol.imap.lexer import CommandError
+from mailguard.protocol.imap.sequence import render_set
+from mailguard.server.imap_client import Client, Done, Handler
+from mailguard.store.mailbox import Mailbox, with_crlf
+from mailguard.store.snapshot import KeywordLimitError, NewMessage
+
+
+def append(client: Client, command: Append) -> Done:
+    """APPEND: all messages or none."""
+    if not command.uploads:
+        raise CommandError("cancelled by an empty message", status="NO")
+    mailbox = client.mailbox(command.mailbox, "TRYCREATE")
+    return Done("appended", _code("APPENDUID", mailbox, upload(client, mailbox, command)))
+
+
+def upload(client: Client, mailbox: Mailbox, command: Append) -> list[int]:
+    """Stores the messages of the command; their UIDs. Raises CommandError."""
+    messages = [NewMessage((with_crlf(u.data),), _flags(u.flags), u.date) for u in command.uploads]
+    try:
+        return mailbox.append(messages)
+    except KeywordLimitError as error:
+        raise CommandError(str(error), status="NO", code="LIMIT") from None
+
+
+def _flags(flags: tuple[str, ...]) -> tuple[str, ...]:
+    # \Recent is silently dropped: old clients send back what FETCH told them.
+    return settable([flag for flag in flags if flag.lower() != "\\recent"])
+
+
+def _code(name: str, mailbox: Mailbox, uids: list[int]) -> str:
+    return f"{name} {mailbox.status().uid_validity} {render_set(uids)}"
+
+
+def replace(client: Client, command: Replace) -> Done:
+    """REPLACE: the new message first, then the old one goes (RFC 8508 §3.4)."""
+    selected = client.writable
+    view = selected.view
+    uid = command.number if command.uid else (view.uids[command.number - 1 : command.number] or [0])[0]
+    if command.number == 0 and view.uids:
+        uid = view.uids[-1]
+    if not view.number(uid):
+        raise CommandError("there is no such message", status="NO" if command.uid else "BAD")
+    target = client.mailbox(command.append.mailbox, "TRYCREATE")
+    code = _code("APPENDUID", target, upload(client, target, command.append))
+    client.send(f"* OK [{code}] the new message is there\r\n".encode())
+    selected.mailbox.remove([uid])
+    return Done("replaced")
+
+
+HANDLERS: dict[str, Handler] = {"APPEND": append, "REPLACE": replace, "UID REPLACE": replace}

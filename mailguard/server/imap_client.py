@@ -1,0 +1,165 @@
+"""A signed-in client: its account, the mailbox it has selected, and how changes of others reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mailguard.auth.accounts import Account
+from mailguard.model.event import Event
+from mailguard.protocol.imap.command import State
+from mailguard.protocol.imap.lexer import CommandError
+from mailguard.protocol.imap.response import mailbox_name
+from mailguard.protocol.imap.sequence import SequenceSet
+from mailguard.protocol.imap.session import ImapSession, Request
+from mailguard.protocol.imap.view import View
+from mailguard.store.account import AccountStore, MailboxNameError
+from mailguard.store.mailbox import Mailbox
+from mailguard.store.snapshot import NoSuchMailboxError
+
+FLUSH_AT = 262_144  # octets gathered before they are sent
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command's success: the text and the response code of its tagged OK."""
+
+    text: str = "done"
+    code: str = ""
+
+
+@dataclass(slots=True)
+class Selected:
+    """The selected mailbox."""
+
+    mailbox: Mailbox
+    view: View
+    read_only: bool
+    uid_validity: int
+
+    def resolve(self, numbers: SequenceSet | None, uid: bool) -> list[int]:
+        """The UIDs a set means. Raises CommandError."""
+        return self.view.resolve(numbers, uid)
+
+
+class Client:
+    """One signed-in connection; every handler gets it. ``flush`` sends what is waiting, ``request`` is the command
+    being carried out."""
+
+    def __init__(
+        self,
+        session: ImapSession,
+        account: Account,
+        store: AccountStore,
+        flush: Callable[[], None],
+        emit: Callable[[Event], None],
+        log: Any,
+        now: Callable[[], float],
+    ) -> None:
+        self.session = session
+        self.account = account
+        self.store = store
+        self.flush = flush
+        self.emit = emit
+        self.log = log
+        self.now = now
+        self.request = Request(b"", "", None)
+        self._selected: Selected | None = None
+
+    def send(self, data: bytes) -> None:
+        """An untagged answer; what has gathered is sent from time to time."""
+        self.session.send(data)
+        if self.session.output_size > FLUSH_AT:
+            self.flush()
+
+    @property
+    def selected(self) -> Selected:
+        """The selected mailbox; commands that need one are only let through with one."""
+        if self._selected is None:
+            raise CommandError("no mailbox is selected")
+        return self._selected
+
+    @property
+    def writable(self) -> Selected:
+        """The selected mailbox, for a command that changes it."""
+        if self.selected.read_only:
+            raise CommandError("the mailbox is selected read-only", status="NO", code="NOPERM")
+        return self.selected
+
+    def select(self, selected: Selected | None) -> None:
+        """Changes the selected mailbox; None for none."""
+        self._selected = selected
+        self.session.state = State.SELECTED if selected else State.AUTHENTICATED
+
+    def printed(self, name: str) -> bytes:
+        """A mailbox name for an answer."""
+        return mailbox_name(name, utf8=self.session.utf8)
+
+    def mailbox(self, name: str, code: str = "NONEXISTENT") -> Mailbox:
+        """Raises CommandError (NO) where there is none."""
+        try:
+            return self.store.mailbox(name)
+        except NoSuchMailboxError as error:
+            raise CommandError(str(error), status="NO", code=code) from None
+        except MailboxNameError as error:
+            raise CommandError(str(error), status="NO", code="CANNOT") from None
+
+    @property
+    def condstore(self) -> bool:
+        """Whether FETCH answers carry MODSEQ."""
+        return bool(self.session.enabled & {"CONDSTORE", "QRESYNC"})
+
+    def enable_condstore(self) -> None:
+        """By use (RFC 7162 §3.1): the first time HIGHESTMODSEQ is told if a mailbox is selected."""
+        if not self.condstore:
+            self.session.enabled.add("CONDSTORE")
+            if self._selected is not None:
+                self.send(b"* OK [HIGHESTMODSEQ %d] changes are counted\r\n" % self._selected.view.modseq)
+
+    def sync(self, *, expunges: bool = True) -> None:
+        """Tells the client what changed in the selected mailbox; without ``expunges`` message numbers stay."""
+        selected = self._selected
+        if selected is None:
+            return
+        view, mailbox = selected.view, selected.mailbox
+        try:
+            changes = mailbox.changes(view.modseq)
+        except NoSuchMailboxError:
+            self.session.close("the mailbox is gone")
+            return
+        if changes.vanished:
+            view.gone += [uid for uid in changes.vanished if view.number(uid)]
+        if expunges and view.gone:
+            gone, view.gone = view.gone, []
+            self.session.send_all(view.expunge(gone, vanished="QRESYNC" in self.session.enabled))
+        before = len(view.uids)
+        known = [row for row in changes.flags if view.number(row[0])] if changes.flags else []
+        if changes.flags and view.arrived([uid for uid, _, _ in changes.flags]):
+            self._arrivals(selected, before)
+        if known:
+            self.session.send_all(view.changed(known, modseq=self.condstore))
+        view.modseq = max(view.modseq, changes.highest_modseq)
+        if not view.gone:
+            view.told.clear()
+
+    def _arrivals(self, selected: Selected, before: int) -> None:
+        view = selected.view
+        self.session.send(b"* %d EXISTS\r\n" % len(view.uids))
+        if not selected.read_only:
+            after = selected.mailbox.claim_recent()
+            view.recent.update(uid for uid in view.uids[before:] if uid > after)
+        if "IMAP4REV2" not in self.session.enabled:
+            self.session.send(b"* %d RECENT\r\n" % len(view.recent))
+
+    def tell_flags(self, changed: Sequence[tuple[int, str, int]], *, silent: bool = False) -> None:
+        """Answers flag changes that this client made itself."""
+        view = self.selected.view
+        if not silent:
+            for line in view.changed(changed, modseq=self.condstore):
+                self.send(line)
+        view.told.update((uid, modseq) for uid, _, modseq in changed)
+
+
+Handler = Callable[[Client, Any], Done | None]
+"""Carries out one command; raises CommandError where it cannot."""

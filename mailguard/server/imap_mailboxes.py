@@ -1,0 +1,196 @@
+"""SELECT and what is done to mailboxes as a whole (RFC 9051 §6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mailguard.protocol.imap.command import Create, Names, Resync, Select, Status, Words
+from mailguard.protocol.imap.lexer import CommandError
+from mailguard.protocol.imap.response import flags_line, list_line, status_line
+from mailguard.protocol.imap.sequence import render_set
+from mailguard.protocol.imap.view import SYSTEM, View
+from mailguard.server.imap_client import Client, Done, Handler, Selected
+from mailguard.store.account import SEPARATOR, MailboxExistsError, MailboxNameError
+from mailguard.store.mailbox import Mailbox
+from mailguard.store.snapshot import NoSuchMailboxError
+
+_ENABLED = {"CONDSTORE": "CONDSTORE", "QRESYNC": "QRESYNC", "UTF8=ACCEPT": "UTF8=ACCEPT", "IMAP4REV2": "IMAP4rev2"}
+
+
+def select(client: Client, command: Select) -> Done:
+    """SELECT and EXAMINE."""
+    if command.resync is not None and "QRESYNC" not in client.session.enabled:
+        raise CommandError("QRESYNC must be enabled first (RFC 7162 §3.2.5)")
+    if client.session.state.name == "SELECTED":
+        client.select(None)
+        client.send(b"* OK [CLOSED] the mailbox before is closed\r\n")
+    if command.condstore or command.resync:
+        client.enable_condstore()
+    mailbox = client.mailbox(command.mailbox)
+    recent_after = None if command.read_only else mailbox.claim_recent()
+    status = mailbox.status()
+    # What arrives between the two looks is told by the next sync.
+    uids = [uid for uid in mailbox.uids() if uid < status.uid_next]
+    after = status.uid_next - 1 - status.recent if recent_after is None else recent_after
+    view = View(uids, status.highest_modseq, mailbox.keywords())
+    view.recent = {uid for uid in uids if uid > after} if uids and uids[-1] > after else set()
+    selected = Selected(mailbox, view, command.read_only, status.uid_validity)
+    rev2 = "IMAP4REV2" in client.session.enabled
+    flags = (*SYSTEM, *view.keywords)
+    permanent = () if command.read_only else (*flags, "\\*")
+    client.send(flags_line(flags))
+    client.send(b"* OK [PERMANENTFLAGS (%b)] what can be kept\r\n" % " ".join(permanent).encode())
+    client.send(b"* %d EXISTS\r\n" % len(uids))
+    if not rev2:
+        client.send(b"* %d RECENT\r\n" % len(view.recent))
+        if status.unseen and (first := first_unseen(mailbox, view)):
+            client.send(b"* OK [UNSEEN %d] the first unseen message\r\n" % first)
+    client.send(b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % status.uid_validity)
+    client.send(b"* OK [UIDNEXT %d] the next UID\r\n" % status.uid_next)
+    client.send(b"* OK [HIGHESTMODSEQ %d] changes are counted\r\n" % status.highest_modseq)
+    client.send(b"* OK [MAILBOXID (%b)] its id\r\n" % status.mailbox_id.encode())
+    if rev2:
+        client.send(list_line(b"LIST", client.printed(command.mailbox), (), SEPARATOR))
+    client.select(selected)
+    if command.resync is not None:
+        resynchronise(client, selected, command.resync)
+    mode = "READ-ONLY" if command.read_only else "READ-WRITE"
+    return Done(f"{command.mailbox.encode('ascii', 'replace').decode()} selected", mode)
+
+
+def first_unseen(mailbox: Mailbox, view: View) -> int:
+    """The number of the first message without \\Seen, 0 if there is none."""
+    for uid, flags in mailbox.rows(None, ("uid", "flags")):
+        if "\\Seen" not in str(flags) and (number := view.number(int(uid))):
+            return number
+    return 0
+
+
+def resynchronise(client: Client, selected: Selected, known: Resync) -> None:
+    """Tells what vanished and what changed since the client's last visit (RFC 7162 §3.2.5)."""
+    if known.uid_validity != selected.uid_validity:
+        return
+    changes = selected.mailbox.changes(known.modseq)
+    view = selected.view
+    vanished = [uid for uid in changes.vanished if not view.number(uid)]
+    if known.known_uids is not None:
+        wanted = set(known.known_uids.uids(sorted(vanished)))
+        vanished = [uid for uid in vanished if uid in wanted]
+    if vanished:
+        client.send(b"* VANISHED (EARLIER) %b\r\n" % render_set(sorted(vanished)).encode())
+    rows = changes.flags
+    if known.known_uids is not None:
+        wanted = set(known.known_uids.uids([uid for uid, _, _ in rows]))
+        rows = [row for row in rows if row[0] in wanted]
+    for line in view.changed(rows, modseq=True):
+        client.send(line)
+
+
+def close(client: Client, _: None) -> Done:
+    """CLOSE: expunges without saying so."""
+    if not client.selected.read_only:
+        client.selected.mailbox.expunge()
+    client.select(None)
+    return Done("closed")
+
+
+def unselect(client: Client, _: None) -> Done:
+    """UNSELECT: leaves everything as it is (RFC 3691)."""
+    client.select(None)
+    return Done("unselected")
+
+
+def refuses_names(action: Callable[[Client, Any], Done | None]) -> Callable[[Client, Any], Done | None]:
+    """Turns what a store says of names into NO with the response code for it."""
+
+    def wrapped(client: Client, command: Any) -> Done | None:
+        try:
+            return action(client, command)
+        except NoSuchMailboxError as error:
+            raise CommandError(str(error), status="NO", code="NONEXISTENT") from None
+        except MailboxExistsError as error:
+            raise CommandError(str(error), status="NO", code="ALREADYEXISTS") from None
+        except MailboxNameError as error:
+            raise CommandError(str(error), status="NO", code="CANNOT") from None
+
+    return wrapped
+
+
+@refuses_names
+def create(client: Client, command: Create) -> Done:
+    """CREATE."""
+    if command.uses:
+        raise CommandError("special uses are fixed here", status="NO", code="USEATTR")
+    name = command.mailbox.removesuffix(SEPARATOR)
+    if name.upper() == "INBOX":
+        raise CommandError("INBOX exists already", status="NO", code="ALREADYEXISTS")
+    client.store.create(name)
+    identity = client.store.mailbox(name).status().mailbox_id
+    return Done("created", f"MAILBOXID ({identity})")
+
+
+@refuses_names
+def delete(client: Client, command: Names) -> None:
+    """DELETE."""
+    client.store.delete(command.mailbox)
+
+
+@refuses_names
+def rename(client: Client, command: Names) -> None:
+    """RENAME."""
+    client.store.rename(command.mailbox, command.other.removesuffix(SEPARATOR))
+
+
+@refuses_names
+def subscribe(client: Client, command: Names) -> None:
+    """SUBSCRIBE."""
+    client.store.subscribe(command.mailbox.removesuffix(SEPARATOR))
+
+
+@refuses_names
+def unsubscribe(client: Client, command: Names) -> None:
+    """UNSUBSCRIBE."""
+    client.store.unsubscribe(command.mailbox.removesuffix(SEPARATOR))
+
+
+def status(client: Client, command: Status) -> None:
+    """STATUS."""
+    if "HIGHESTMODSEQ" in command.items:
+        client.enable_condstore()
+    client.send(status_answer(client, command.mailbox, command.items))
+
+
+def status_answer(client: Client, name: str, items: tuple[str, ...]) -> bytes:
+    """The STATUS line of a mailbox. Raises CommandError."""
+    found = client.mailbox(name).status()
+    values: dict[str, int | bytes] = {
+        "MESSAGES": found.messages, "RECENT": found.recent, "UIDNEXT": found.uid_next, "UNSEEN": found.unseen,
+        "UIDVALIDITY": found.uid_validity, "DELETED": found.deleted, "SIZE": found.size,
+        "HIGHESTMODSEQ": found.highest_modseq, "MAILBOXID": b"(%b)" % found.mailbox_id.encode(),
+        "APPENDLIMIT": client.session.offer.append_limit, "DELETED-STORAGE": 0,
+    }  # fmt: skip
+    return status_line(client.printed(name), [(item, values[item]) for item in items])
+
+
+def namespace(client: Client, _: None) -> None:
+    """NAMESPACE: one, personal, without a prefix (RFC 2342)."""
+    client.send(b'* NAMESPACE (("" "%b")) NIL NIL\r\n' % SEPARATOR.encode())
+
+
+def enable(client: Client, command: Words) -> None:
+    """ENABLE: unknown words are ignored (RFC 5161 §3.1)."""
+    offered = {word.upper() for word in client.session.offer.capabilities} - client.session.offer.hidden
+    fresh = [w for w in command.words if w in _ENABLED and w in offered and w not in client.session.enabled]
+    for word in fresh:
+        client.session.enabled.add(word)
+        if word == "QRESYNC":
+            client.session.enabled.add("CONDSTORE")
+    client.send(f"* ENABLED{''.join(' ' + _ENABLED[word] for word in fresh)}\r\n".encode())
+
+
+HANDLERS: dict[str, Handler] = {
+    "SELECT": select, "EXAMINE": select, "CLOSE": close, "UNSELECT": unselect, "CREATE": create, "DELETE": delete,
+    "RENAME": rename, "SUBSCRIBE": subscribe, "UNSUBSCRIBE": unsubscribe, "STATUS": status, "NAMESPACE": namespace,
+    "ENABLE": enable,
+}  # fmt: skip

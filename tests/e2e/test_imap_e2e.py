@@ -1,0 +1,165 @@
+"""IMAP of the running server, used by programs that people use: curl, mbsync, mutt, fetchmail, imaplib."""
+
+from __future__ import annotations
+
+import imaplib
+import shutil
+import smtplib
+import ssl
+import subprocess
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+_spec = spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
+assert _spec is not None and _spec.loader is not None
+installed = module_from_spec(_spec)
+_spec.loader.exec_module(installed)
+
+USER1, USER2 = installed.USERS
+MESSAGE = "From: Ann <ann@example.net>\r\nTo: user1@office.test\r\nSubject: {}\r\n\r\n.dots and text\r\n"
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    made = installed.Installed(tmp_path_factory.mktemp("office") / "m", settings=['dns.nameservers=["127.0.0.1:9"]'])
+    made.add_users()
+    made.start()
+    yield made
+    made.stop()
+    made.close()
+
+
+def unchecked() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def signed_in(server: Any, user: str = USER1) -> imaplib.IMAP4_SSL:
+    client = imaplib.IMAP4_SSL("127.0.0.1", server.port(993), ssl_context=unchecked(), timeout=20)
+    client.login(user, installed.PASSWORD)
+    return client
+
+
+def run(*command: str, stdin: str = "", **environment: str) -> str:
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=100, env={"PATH": "/usr/bin:/bin", **environment}
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def fill(server: Any, user: str, count: int, mailbox: str = "INBOX") -> None:
+    client = signed_in(server, user)
+    for n in range(count):
+        assert client.append(mailbox, "", None, MESSAGE.format(f"number {n}").encode())[0] == "OK"
+    client.logout()
+
+
+def test_mail_that_arrives_is_there_at_once(server: Any) -> None:
+    client = signed_in(server)
+    client.select()
+    with smtplib.SMTP("127.0.0.1", server.port(25), timeout=20) as sender:
+        sender.sendmail("ann@example.net", [USER1], MESSAGE.format("fresh"))
+    client.noop()
+    _, found = client.search(None, "SUBJECT", "fresh")
+    _, text = client.fetch(found[0].split()[-1].decode(), "(FLAGS BODY[TEXT])")
+    assert text[0][1] == b".dots and text\r\n"
+    client.logout()
+
+
+@needs("curl")
+def test_curl_reads_appends_and_searches(server: Any, tmp_path: Path) -> None:
+    base = f"imaps://127.0.0.1:{server.port(993)}"
+    command = ("curl", "-sk", "-u", f"{USER1}:{installed.PASSWORD}", "--max-time", "20")
+    (tmp_path / "mail").write_text(MESSAGE.format("from curl"))
+    run(*command, f"{base}/Drafts", "-T", str(tmp_path / "mail"))
+    assert "Junk" in run(*command, f"{base}/")
+    assert run(*command, f"{base}/Drafts?SUBJECT%20curl").strip() == "* SEARCH 1"
+    assert "Subject: from curl" in run(*command, f"{base}/Drafts;UID=1")
+    assert "Subject: from curl" in run(*command, f"{base}/Drafts;UID=1/;SECTION=HEADER.FIELDS%20(SUBJECT)")
+    plain = f"imap://127.0.0.1:{server.port(143)}"
+    assert "EXISTS" in run(*command, "--ssl-reqd", f"{plain}/", "-X", "SELECT Drafts")
+
+
+@needs("mbsync")
+def test_mbsync_both_ways(server: Any, tmp_path: Path) -> None:
+    fill(server, USER2, 25)
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "rc").write_text(
+        f"IMAPAccount a\nHost 127.0.0.1\nPort {server.port(993)}\nUser {USER2}\nPass {installed.PASSWORD}\n"
+        f"SSLType IMAPS\nSystemCertificates no\nCertificateFile {server.folder}/tls/certificate.pem\n\n"
+        f"IMAPStore far\nAccount a\n\nMaildirStore near\nPath {tmp_path}/mail/\nInbox {tmp_path}/mail/INBOX\n"
+        f"SubFolders Verbatim\n\n"
+        f"Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSync All\n"
+        f"SyncState {tmp_path}/state/\n"
+    )
+    (tmp_path / "state").mkdir()
+    command = ("mbsync", "-c", str(tmp_path / "rc"), "-a")
+    run(*command, HOME=str(tmp_path))
+    near = tmp_path / "mail/INBOX"
+    files = [*(near / "new").iterdir(), *(near / "cur").iterdir()]
+    assert len(files) == 25
+    # One flagged, one deleted, one new here; one flagged there.
+    files[0].rename(near / "cur" / (files[0].name.split(":")[0] + ":2,FS"))
+    files[1].unlink()
+    (near / "new" / "99.made.here").write_text(MESSAGE.format("made here").replace("\r\n", "\n"))
+    client = signed_in(server, USER2)
+    client.select()
+    client.store("7", "+FLAGS", "(\\Answered)")
+    run(*command, HOME=str(tmp_path))
+    client.noop()
+    _, found = client.search(None, "ALL")
+    assert len(found[0].split()) == 25
+    assert len(client.search(None, "FLAGGED", "SEEN")[1][0].split()) == 1
+    assert len(client.search(None, "SUBJECT", '"made here"')[1][0].split()) == 1
+    assert sum("R" in path.name.split(":2,")[-1] for path in (near / "cur").iterdir()) == 1
+    client.logout()
+
+
+@needs("mutt")
+def test_mutt_lists_saves_and_deletes(server: Any, tmp_path: Path) -> None:
+    fill(server, USER1, 3, "Archive")
+    url = f"imaps://127.0.0.1:{server.port(993)}"
+    (tmp_path / "rc").write_text(
+        f"set imap_user={USER1}\nset imap_pass={installed.PASSWORD}\nset folder={url}\nset spoolfile={url}/Archive\n"
+        f"set ssl_starttls=yes\nset certificate_file={server.folder}/tls/certificate.pem\nset ssl_verify_host=no\n"
+        f"set ssl_usesystemcerts=no\nset delete=yes\nset confirmappend=no\nset quit=yes\nset sort=mailbox-order\n"
+        f"set move=no\nset mark_old=no\n"
+        f"push '<first-entry><save-message>=Trash<enter><delete-message><last-entry><flag-message>"
+        f"<sync-mailbox><quit>'\n"
+    )
+    command = ["mutt", "-n", "-F", str(tmp_path / "rc")]
+    script = ("script", "-qec", " ".join(command), "/dev/null")
+    run(*script, HOME=str(tmp_path), TERM="xterm")
+    client = signed_in(server)
+    assert client.select("Trash")[1] == [b"1"]
+    assert client.select("Archive")[1] == [b"1"]
+    assert client.search(None, "FLAGGED")[1] == [b"1"]
+    client.logout()
+
+
+@needs("fetchmail")
+def test_fetchmail_takes_all(server: Any, tmp_path: Path) -> None:
+    fill(server, USER1, 2, "Junk")
+    rc = tmp_path / "rc"
+    rc.write_text(
+        f"poll 127.0.0.1 port {server.port(993)} protocol IMAP user '{USER1}' password '{installed.PASSWORD}' "
+        f"folder Junk fetchall ssl no sslcertck mda 'cat >> {tmp_path}/got'\n"
+    )
+    rc.chmod(0o600)
+    run("fetchmail", "-f", str(rc), "--pidfile", str(tmp_path / "pid"), HOME=str(tmp_path))
+    assert (tmp_path / "got").read_text().count("Subject: number") == 2
+    client = signed_in(server)
+    assert client.select("Junk")[1] == [b"0"]
+    client.logout()
