@@ -27,6 +27,7 @@ from mailguard.model.mime import parse as parse_mime
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session, TlsInfo
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, reverse_name
+from mailguard.net.talk import Talk, parse_place
 from mailguard.pipeline.context import Context, Options, PluginInfo, Store
 from mailguard.pipeline.finding import Finding, Findings
 from mailguard.pipeline.hookspecs import hookimpl
@@ -75,12 +76,14 @@ __all__ = [
     "SignatureResult",
     "SignedIn",
     "Store",
+    "Talk",
     "TlsInfo",
     "Verdict",
     "addresses",
     "format_duration",
     "hookimpl",
     "parse_mime",
+    "parse_place",
     "reverse_name",
     "verify_arc",
     "verify_dkim",

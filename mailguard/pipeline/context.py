@@ -74,7 +74,8 @@ class Context(Generic[OptionsT]):
 
     ``options`` is its validated options model, ``dns`` the caching resolver, ``state_dir`` a folder of its own,
     ``store`` its key-value store, ``log`` a structured logger that already carries its name, ``now`` the clock
-    (Unix time), ``hostname`` our own host name and authserv-id, ``deadline`` the seconds a check may take.
+    (Unix time), ``hostname`` our own host name and authserv-id, ``deadline`` the seconds a check may take,
+    ``local_domains`` those that are ours, ``name`` what the policy calls this check (its findings' name).
     """
 
     options: OptionsT
@@ -86,3 +87,4 @@ class Context(Generic[OptionsT]):
     hostname: str
     deadline: float = 5.0
     local_domains: frozenset[str] = frozenset()
+    name: str = ""

@@ -63,6 +63,7 @@ class Engine:
                 hostname=hostname,
                 deadline=check.model.deadline,
                 local_domains=local_domains,
+                name=check.name,
             )
             for check in policy.checks
         }

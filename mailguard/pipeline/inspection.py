@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailguard.model.address import Address
-from mailguard.model.authresult import AuthResult, drop_forged, render
+from mailguard.model.authresult import AuthResult, authserv_id, drop_forged, render
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
@@ -29,6 +29,7 @@ _ACCEPT = Verdict(Action.ACCEPT)
 _PLAIN = Outcome(Action.ACCEPT, Decision("default"))
 _STATUS = {"check spf": "7.23", "check dmarc": "7.26", "check dkim": "7.20", "check iprev": "7.25", "check arc": "7.29"}
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}\Z")
+_FOLDED = re.compile(r"[^\r\n\0]{1,990}(?:\r?\n[ \t]+[^\s\0][^\r\n\0]{0,980})+\s*\Z")
 
 
 class Inspection:
@@ -121,7 +122,8 @@ class MailInspection:
             fields.append(summary_field(envelope.id, verdict))
         if not engine.idle:
             arguments = {"session": self._session, "envelope": envelope, "message": message, "verdict": verdict}
-            fields += [made for name, value in engine.stamps(arguments) if (made := header_field(name, value))]
+            wanted = [pair for pair in engine.stamps(arguments) if not _claims_results(engine.hostname, *pair)]
+            fields += [made for name, value in wanted if (made := header_field(name, value))]
         return message.prepend(*fields)
 
     def abort(self) -> None:
@@ -160,6 +162,11 @@ class MailInspection:
         elif verdict.action is Action.ACCEPT and vouched(facts):
             sender = facts["from"]
             recorder.later(lambda connection: history.note(connection, [sender], now, wrote=False))
+
+
+def _claims_results(hostname: str, name: str, value: str) -> bool:
+    # One Authentication-Results of ours is enough (RFC 8601 §5): plugins add theirs by their findings.
+    return name.lower() == "authentication-results" and authserv_id(value) in (hostname.lower(), "")
 
 
 def told(findings: Findings) -> Facts:
@@ -268,9 +275,14 @@ def summary_field(id: str, verdict: Verdict) -> bytes:
 
 
 def header_field(name: str, value: str) -> bytes:
-    """A field of a plugin as octets, non-ASCII replaced, folded at spaces; empty if the name is none."""
+    """A field of a plugin as octets, non-ASCII replaced; as it is folded already, else folded at spaces; empty if
+    the name is none."""
     if not _FIELD_NAME.match(name):
         return b""
+    if _FOLDED.match(value):
+        blank = "" if value[0].isspace() else " "
+        text = re.sub(r"\r?\n", "\r\n", f"{name}:{blank}{value.rstrip()}")
+        return text.encode("ascii", "replace") + b"\r\n"
     lines, line = [], f"{name}:"
     for word in _one_line(value).split(" "):
         if len(line) + len(word) > 76 and line.strip():

@@ -8,6 +8,7 @@ from mailguard.testing.dns import DnsServer
 from mailguard.testing.fake import FakeClock, FakeResolver, MemoryStore
 from mailguard.testing.fixtures import mail_clock, mail_dns, mail_envelope, mail_message, mail_session, mail_store
 from mailguard.testing.harness import Harness, run_check
+from mailguard.testing.program import Program, free_port, need
 
 __all__ = [
     "DnsServer",
@@ -15,6 +16,8 @@ __all__ = [
     "FakeResolver",
     "Harness",
     "MemoryStore",
+    "Program",
+    "free_port",
     "mail_clock",
     "mail_dns",
     "mail_envelope",
@@ -24,5 +27,6 @@ __all__ = [
     "make_envelope",
     "make_message",
     "make_session",
+    "need",
     "run_check",
 ]

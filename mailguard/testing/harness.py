@@ -55,6 +55,7 @@ class Harness:
             now=self.now,
             hostname=hostname,
             local_domains=local_domains,
+            name=self.plugin.name,
         )
         self.plugin.call("start", ctx=self.ctx)
 

@@ -51,7 +51,7 @@ def describe() -> PluginInfo:
     return PluginInfo(
         "arc",
         summary="Did a trusted forwarder see the message authenticated before it changed it?",
-        words={"trusted": "accept", "pass": "accept", "none": "accept", "fail": "accept", "temperror": "accept"},
+        words={"trusted": "accept", "pass": "accept", "fail": "accept", "temperror": "accept"},
         options=ArcOptions,
         network=True,
         explain={

@@ -62,7 +62,7 @@ def test_it_loads_and_its_tests_pass(registry):
 
 
 def test_every_commented_example_loads_too(registry, tmp_path):
-    text = re.sub(r"(?m)^# (?=\[\[|\w+ = |plugin)", "", CONF.read_text("utf-8")).replace(
+    text = re.sub(r"(?m)^# (?=\[\[|\w+ = |plugin|deadline)", "", CONF.read_text("utf-8")).replace(
         'mode = "off"', 'mode = "enforce"'
     )
     if "spamscore" not in registry.names():

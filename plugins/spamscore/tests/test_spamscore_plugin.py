@@ -81,8 +81,7 @@ def test_other_checks_count(bench):
 
 
 def test_the_header_says_why(bench):
-    from mailguard.pipeline.verdict import Action, Verdict
-    from mailguard.plugin import Findings
+    from mailguard.plugin import Action, Findings, Verdict
 
     finding = Finding("unsure", points=4.0, reasons=((2.0, "a link goes to a bare address, 203.0.113.9"),))
     fields = bench.stamp(verdict=Verdict(Action.ACCEPT, findings=Findings({"spamscore": finding})))
