@@ -1,0 +1,185 @@
+"""What the parts of the benchmark share: our server and its rivals on scratch folders, the drivers, the rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SHARED = Path(os.environ.get("MAILGUARD_SHARED") or Path(__file__).resolve().parents[3] / "shared")
+PASSWORD = "correct-horse-1"
+POSTFIX_PORT, DOVECOT_IMAP, DOVECOT_POP3 = 2625, 2143, 2110  # of the rivals' scripts
+
+
+class Absent(Exception):
+    """What this part needs is not on this machine; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure beside the rival's. ``goal`` bounds ours/theirs, from below where ``more`` is better."""
+
+    what: str
+    ours: float
+    theirs: float
+    unit: str
+    goal: float = 0.0
+    more: bool = True
+    rival: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Ours over theirs."""
+        return self.ours / self.theirs if self.theirs else float("nan")
+
+    @property
+    def good(self) -> bool:
+        """Whether the goal is reached."""
+        return self.ratio >= self.goal if self.more else self.ratio <= self.goal
+
+    def told(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return asdict(self) | {"ratio": round(self.ratio, 3), "good": self.good}
+
+    def cells(self) -> tuple[str, ...]:
+        """All of it, for a table."""
+        sign = ">=" if self.more else "<="
+        theirs = f"{self.theirs:,.4g} {self.rival}".strip()
+        verdict = "[green]yes[/green]" if self.good else "[red]no[/red]"
+        return self.what, f"{self.ours:,.4g} {self.unit}", theirs, f"{self.ratio:.2f}", f"{sign} {self.goal:g}", verdict
+
+
+def need(*programs: str) -> None:
+    """Raises Absent unless all of these programs and the drivers are here."""
+    if not (SHARED / "bench").is_dir():
+        raise Absent("the drivers: no ../shared/bench, and MAILGUARD_SHARED names none")
+    for program in programs:
+        if not (shutil.which(program) or shutil.which(program, path="/usr/sbin")):
+            raise Absent(f"{program} is not installed")
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """An empty folder that other users may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="mailguard-bench-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A running server of ours: ``offset`` of its ports, its first process, its folder."""
+
+    folder: Path
+    offset: int
+    pid: int
+    seconds_to_ready: float
+
+
+@contextlib.contextmanager
+def ours(
+    folder: Path, *, users: Sequence[str] = ("u0",), policy: str | None = "", settings: Mapping[str, str] | None = None
+) -> Iterator[Ours]:
+    """Serves a.test with these users; ``policy`` is the text of policy.toml ("": no checks; None: the sample's)."""
+    offset = _offset()
+    chosen = {"workers": "2", "limits.per_network": "5000", "log.level": "warning", **(settings or {})}
+    sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+    command("init", str(folder), "--domain", "a.test", "--port-offset", str(offset), *sets)
+    config = folder / "mailguard.toml"
+    for user in users:
+        command("user", "add", f"{user}@a.test", "--password-stdin", "-c", str(config), stdin=PASSWORD)
+    if policy is not None:
+        (folder / "policy.toml").write_text(policy)
+    began = time.perf_counter()
+    with (folder / "log").open("w") as log:
+        line = [sys.executable, "-m", "mailguard", "serve", "-c", str(config)]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    if process.stdout.readline() != "ready\n":
+        raise SystemExit((folder / "log").read_text())
+    try:
+        yield Ours(folder, offset, process.pid, time.perf_counter() - began)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        process.stdout.close()
+
+
+def command(*arguments: str, stdin: str = "") -> str:
+    """Runs one command of ours; its output."""
+    line = [sys.executable, "-m", "mailguard", *arguments]
+    return subprocess.run(line, input=stdin, text=True, capture_output=True, check=True).stdout
+
+
+def _offset() -> int:
+    while True:
+        offset = random.randrange(11_000, 60_000)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in (25, 587, 465, 143, 993, 110, 995, 80, 443):
+                    stack.enter_context(socket.create_server(("127.0.0.1", offset + port)))
+            except OSError:
+                continue
+        return offset
+
+
+@contextlib.contextmanager
+def rival(base: Path, *names: str) -> Iterator[None]:
+    """Runs ``postfix``, ``dovecot``, ``rspamd`` by the scripts of ../shared/bench/peers, below ``base``."""
+    if os.geteuid() != 0:
+        raise Absent("the rivals' scripts need root")
+    started: list[str] = []
+    try:
+        for name in names:
+            subprocess.run(_script(name, "start", base), check=True, stdout=subprocess.DEVNULL)
+            started.append(name)
+        yield
+    finally:
+        for name in reversed(started):
+            subprocess.run(_script(name, "stop", base), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _script(name: str, what: str, base: Path) -> list[str]:
+    return ["bash", str(SHARED / "bench" / "peers" / f"{name}.sh"), what, str(base)]
+
+
+def drive(driver: str, *arguments: str) -> dict[str, Any]:
+    """Runs a driver of ../shared/bench; its result."""
+    line = [sys.executable, f"{driver}.py", *arguments]
+    done = subprocess.run(line, cwd=SHARED / "bench", text=True, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(line)}: {done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def pss(pid: int) -> int:
+    """Proportional memory of a process and all below it, in kilobytes."""
+    total = 0
+    for process in (pid, *_below(pid)):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{process}/smaps_rollup").read_text()
+            total += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+def _below(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children + [below for child in children for below in _below(child)]
+    return []
