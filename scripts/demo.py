@@ -6,6 +6,7 @@ import argparse
 import base64
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -22,11 +23,10 @@ from typing import Any
 import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from mailguard.testing.dns import DnsServer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from mailguard.testing.dns import DnsServer
 
 USER = "user1@office.test"
 PASSWORD = "office-sample-1"
@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make the server's folder here, and leave it")
     options = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
     key = Key()
     with tempfile.TemporaryDirectory() as scratch, DnsServer(zones(key)) as dns:
         folder = options.keep or Path(scratch) / "office"

@@ -106,10 +106,10 @@ class Uidlist:
 
 def _record(line: str) -> Record | None:
     head, colon, name = line.partition(":")
-    words = head.split()
-    if not colon or not name or not words or not words[0].isdigit():
+    words = [word for word in head.split(" ") if word]
+    if not colon or not name or not words or not words[0].isdecimal():
         parts = line.split(" ", 1)  # version 1: `uid name`
-        if len(parts) == 2 and parts[0].isdigit() and parts[1] and not colon:
+        if len(parts) == 2 and parts[0].isdecimal() and parts[1] and not colon:
             return Record(int(parts[0]), parts[1])
         return None
     if len(words) == 1 or all(w[:1].isupper() for w in words[1:]):
