@@ -23,10 +23,11 @@ from typing import Any
 import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from mailguard.testing.dns import DnsServer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from mailguard.testing.dns import DnsServer
 
 USER = "user1@office.test"
 PASSWORD = "office-sample-1"

@@ -17,10 +17,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from mailguard.protocol.imap.command import State
-from mailguard.protocol.imap.session import IdleDone, ImapSession, Request, SaslBegin, SaslResponse
-from mailguard.protocol.imap.session import Offer as ImapOffer
-
 from mailguard.model.authresult import drop_forged
 from mailguard.model.message import Message
 from mailguard.model.mime import parse
@@ -29,7 +25,10 @@ from mailguard.pipeline.compiler import parse_policy
 from mailguard.pipeline.registry import Registry
 from mailguard.pipeline.source import PolicyError
 from mailguard.protocol.autoconfig.request import RequestError, parse_pox
+from mailguard.protocol.imap.command import State
 from mailguard.protocol.imap.describe import describe
+from mailguard.protocol.imap.session import IdleDone, ImapSession, Request, SaslBegin, SaslResponse
+from mailguard.protocol.imap.session import Offer as ImapOffer
 from mailguard.protocol.pop3.event import Offer as Pop3Offer
 from mailguard.protocol.pop3.event import Password, Retrieve, StartTls
 from mailguard.protocol.pop3.event import SaslBegin as Pop3SaslBegin

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import harness
 from harness import Row
+
 from mailguard.testing.dns import DnsServer
 
 FRESH, LOADED = 66_000, 200_000  # kB of Postfix, Dovecot, rspamd and redis where they are not here to be measured
