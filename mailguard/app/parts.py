@@ -15,6 +15,7 @@ from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import Config
+from mailguard.delivery.forward import Forwarder, Rewriter, srs_secret
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.queue import Queue
@@ -133,8 +134,10 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     def open_store(account: Account) -> AccountStore:
         return stores.open(account.key, account.maildir)
 
-    router = Router(config.directory)
-    local = LocalDelivery(router, open_store, shared.log)
+    rewriter = Rewriter(srs_secret(shared.database), config.directory.domains) if main.relay.srs else None
+    forwarder = Forwarder(shared.queue, rewriter)
+    router = Router(config.directory, rewriter)
+    local = LocalDelivery(router, open_store, shared.log, forwarder)
     smtp = SmtpService(
         main.smtp,
         hostname=main.hostname,
@@ -142,6 +145,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         engine=engine,
         local=local,
         queue=shared.queue,
+        forwarder=forwarder,
         authenticator=authenticator,
         tls=plan.tls,
         emit=shared.bus,

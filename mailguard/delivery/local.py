@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from mailguard.auth.accounts import Account
-from mailguard.delivery.router import Router
+from mailguard.delivery.forward import LOOPS, Forwarder
+from mailguard.delivery.router import Route, Router
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
@@ -20,10 +23,18 @@ LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
 
 
 class LocalDelivery:
-    """Delivers for SMTP and for the queue. ``open_store`` gives an account's mail."""
+    """Delivers for SMTP and for the queue. ``open_store`` gives an account's mail; ``forwarder`` takes what an
+    address of ours sends on to the outside."""
 
-    def __init__(self, router: Router, open_store: Callable[[Account], AccountStore], log: Any) -> None:
+    def __init__(
+        self,
+        router: Router,
+        open_store: Callable[[Account], AccountStore],
+        log: Any,
+        forwarder: Forwarder | None = None,
+    ) -> None:
         self._router = router
+        self._forwarder = forwarder
         self._open = open_store
         self._log = log
 
@@ -76,9 +87,16 @@ class LocalDelivery:
         replies = []
         for recipient in recipients:
             route = self._router.route(recipient.address, may_relay=False)
-            if isinstance(route, Reply):
-                replies.append(route)
-            else:
-                failed = self.deliver_to(envelope, message, route.accounts)
-                replies.append(LATER if failed else DELIVERED)
+            replies.append(route if isinstance(route, Reply) else self._by(route, envelope, message, recipient))
         return replies
+
+    def _by(self, route: Route, envelope: Envelope, message: Message, recipient: Recipient) -> Reply:
+        if self._forwarder is not None and route.remote:
+            if self._forwarder.loops(message, recipient.address):
+                return LOOPS
+            try:
+                self._forwarder.send_on(envelope, message, recipient, route.remote)
+            except (OSError, sa.exc.SQLAlchemyError) as error:
+                self._log.error("not sent on", id=envelope.id, to=str(recipient.address), error=str(error))
+                return LATER
+        return LATER if self.deliver_to(envelope, message, route.accounts) else DELIVERED

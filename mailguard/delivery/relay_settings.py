@@ -77,6 +77,7 @@ class RelaySettings(_Model):
     mta_sts_port: int = Field(default=443, ge=1, le=65535, description="port of their web servers")
     dane: bool = Field(default=True, description="obey TLSA records, if `[dns] validating` is set (RFC 7672)")
     ca_file: str = Field(default="", description="certificate authorities to trust; empty: those of the system")
+    srs: bool = Field(default=True, description="mail that aliases send on leaves with a reverse path of ours (SRS)")
     ipv6: bool = Field(default=True, description="use IPv6 addresses of next hops")
     source: dict[str, tuple[str, ...]] = Field(
         default={}, description="our addresses to connect from, by sender's domain; `*` for all others"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mailguard.auth.accounts import Account, Directory
+from mailguard.delivery.forward import Rewriter
 from mailguard.model.address import Address
 from mailguard.model.reply import Reply
 
@@ -18,10 +19,11 @@ class Route:
 
 
 class Router:
-    """Asks the directory; relays only for those who may."""
+    """Asks the directory; relays only for those who may. ``rewriter`` knows the reverse paths we made (SRS)."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, rewriter: Rewriter | None = None) -> None:
         self._directory = directory
+        self._rewriter = rewriter
 
     def is_local(self, domain: str) -> bool:
         """Whether the domain is ours."""
@@ -35,6 +37,8 @@ class Router:
             if address.is_literal:
                 return Reply.of(550, "5.1.2", "mail to address literals is not sent")
             return Route(remote=(address,))
+        if self._rewriter is not None and (back := self._rewriter.reverse(address)):
+            return Route(remote=(back,))
         found = self._directory.resolve(address)
         if found.disabled:
             return Reply.of(550, "5.2.1", f"the mailbox {address} is disabled")

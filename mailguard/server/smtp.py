@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
+from mailguard.delivery.forward import LOOPS, Forwarder
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.router import Route, Router
+from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.event import Accepted, Event
 from mailguard.model.message import Message
@@ -73,6 +75,7 @@ class SmtpService:
         engine: Engine,
         local: LocalDelivery,
         queue: Queue,
+        forwarder: Forwarder,
         authenticator: Authenticator,
         tls: TlsContexts | None,
         emit: Callable[[Event], None],
@@ -87,6 +90,7 @@ class SmtpService:
         self.engine = engine
         self.local = local
         self.queue = queue
+        self.forwarder = forwarder
         self.authenticator = authenticator
         self.tls = tls
         self.emit = emit
@@ -256,6 +260,8 @@ class _Connection:
         assert envelope is not None and mail is not None
         if hops(message) >= MAX_HOPS:
             return Reply.of(554, "5.4.6", f"the message has passed {MAX_HOPS} servers: a mail loop")
+        if all(self._loops(message, recipient) for recipient in envelope.recipients):
+            return LOOPS
         verdict = mail.message(envelope, message)
         if verdict.reply is not None:
             return verdict.reply
@@ -274,6 +280,14 @@ class _Connection:
         service.emit(Accepted(service.now(), envelope.id, self._session.id, user, sender, rcpts, len(message)))
         return Reply.of(250, "2.0.0", f"taken as {envelope.id}")
 
+    def _sends_on(self, recipient: Recipient) -> tuple[Address, ...]:
+        """The outside addresses behind one of ours."""
+        ours = self._service.router.is_local(recipient.address.domain)
+        return self._routes[recipient.address.key].remote if ours else ()
+
+    def _loops(self, message: Message, recipient: Recipient) -> bool:
+        return bool(self._sends_on(recipient)) and self._service.forwarder.loops(message, recipient.address)
+
     def _store(self, envelope: Envelope, message: Message, verdict: Verdict) -> dict[str, str]:
         """Makes the message durable for every recipient; what cannot be delivered now is queued. Raises OSError,
         SQLAlchemyError where even that fails."""
@@ -281,6 +295,7 @@ class _Connection:
         accounts: dict[str, dict[str, Account]] = {"INBOX": {}, "Junk": {}}
         queued: dict[str, Recipient] = {}
         held: list[Recipient] = []
+        onward: list[Recipient] = []
         for recipient in envelope.recipients:
             key = recipient.address.key
             action, route = verdict.action_for(key), self._routes[key]
@@ -292,11 +307,23 @@ class _Connection:
             else:
                 box = "Junk" if action is Action.JUNK else "INBOX"
                 accounts[box] |= {account.key: account for account in route.accounts}
-                queued |= {address.key: replace(recipient, address=address) for address in route.remote}
                 where[key] = ", ".join([f"{a.key}/{box}" for a in route.accounts] + ["queue"] * bool(route.remote))
+                if not self._sends_on(recipient):
+                    queued |= {address.key: replace(recipient, address=address) for address in route.remote}
+                elif self._loops(message, recipient):
+                    queued[key] = recipient  # the queue reports the loop to the sender
+                elif box == "INBOX":
+                    onward.append(recipient)
+                elif route.accounts:
+                    where[key] = where[key].replace("queue", "not sent on: junk")
+                else:
+                    held.append(recipient)  # nobody wants junk sent on, and nobody may lose it
+                    where[key] = "quarantine"
         for box, owners in accounts.items():
             for account in service.local.deliver_to(envelope, message, list(owners.values()), box):
                 queued[account.key] = Recipient(account.address)
         service.queue.put(envelope, message, held, hold=True, reason=REASON)
         service.queue.put(envelope, message, list(queued.values()))
+        for recipient in onward:
+            service.forwarder.send_on(envelope, message, recipient, self._sends_on(recipient))
         return where

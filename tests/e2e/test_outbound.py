@@ -44,6 +44,23 @@ ZONE = """
 """
 
 
+ALIASES = """
+[[alias]]
+address = "sales@office.test"
+to = ["partner@next.test"]
+
+[[alias]]
+address = "both@office.test"
+to = ["partner@next.test", "user1@office.test"]
+"""
+RULE = """
+[[rule]]
+name = "marked by the test"
+when = 'subject.contains("junk-me")'
+then = "junk"
+"""
+
+
 class Office:
     """A server, a DNS server and one next hop that serves every domain."""
 
@@ -60,6 +77,9 @@ class Office:
         ]
         self.server = installed.Installed(folder / "office", settings=settings)
         self.server.add_users()
+        for file, more in (("accounts.toml", ALIASES), ("policy.toml", RULE)):
+            path = self.server.folder / file
+            path.write_text(path.read_text() + more)
         self.server.start()
 
     def submit(self, *to: str, subject: str = "hello", body: str = "text", **more: Any) -> None:
@@ -69,6 +89,11 @@ class Office:
             client.login(USER, installed.PASSWORD)
             text = f"From: {USER}\r\nTo: {', '.join(to)}\r\nSubject: {subject}\r\n\r\n{body}\r\n"
             assert client.sendmail(USER, list(to), text, **more) == {}
+
+    def receive(self, sender: str, to: str, subject: str, head: str = "") -> None:
+        with smtplib.SMTP("127.0.0.1", self.server.port(25), timeout=20) as client:
+            text = f"{head}From: ann@next.test\r\nTo: {to}\r\nSubject: {subject}\r\n\r\ntext\r\n"
+            assert client.sendmail(sender, [to], text) == {}
 
     def queued(self, *more: str) -> list[dict[str, Any]]:
         told = self.server.run("queue", "-c", str(self.server.config), "list", "--json", *more, config=False).stdout
@@ -193,6 +218,39 @@ def test_routes_change_with_a_reload(office: Office) -> None:
         config.write_text(before)
         office.server.signal(1)
         office.eventually(lambda: not office.queued("--to", "routed.test"))
+
+
+def test_an_alias_sends_on_and_a_report_comes_back_to_the_sender(office: Office) -> None:
+    office.receive("ann@next.test", "sales@office.test", "on-its-way")
+    (raw,) = office.eventually(lambda: with_subject(office, "on-its-way"))
+    mail_from, rcpt = office.peer.transactions[office.peer.messages.index(raw)]
+    assert rcpt.startswith("RCPT TO:<partner@next.test>")
+    rewritten = re.search(r"<(SRS0=\S+=next\.test=ann@office\.test)>", mail_from)
+    assert rewritten is not None
+    assert raw.endswith(b"\r\n\r\ntext\r\n") and b"Delivered-To: sales@office.test\r\n" in raw
+    office.receive("", rewritten[1], "undeliverable")
+    (report,) = office.eventually(lambda: with_subject(office, "undeliverable"))
+    mail_from, rcpt = office.peer.transactions[office.peer.messages.index(report)]
+    assert mail_from.startswith("MAIL FROM:<>") and rcpt.startswith("RCPT TO:<ann@next.test>")
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        office.receive("", rewritten[1].replace("ann@", "eve@"), "forged")
+
+
+def test_junk_is_not_sent_on_and_not_lost(office: Office) -> None:
+    office.receive("ann@next.test", "sales@office.test", "junk-me alone")
+    office.receive("ann@next.test", "both@office.test", "junk-me both")
+    (held,) = office.queued("--held")
+    assert held["recipient"] == "sales@office.test" and held["reason"] == "quarantine"
+    junk = office.server.folder / "data/mail/office.test/user1/.Junk/new"
+    assert any(b"Subject: junk-me both" in path.read_bytes() for path in junk.iterdir())
+    office.server.run("quarantine", "release", held["id"])
+    assert office.eventually(lambda: with_subject(office, "junk-me alone"))
+    assert not with_subject(office, "junk-me both")
+
+
+def test_a_message_that_was_sent_on_before_is_refused(office: Office) -> None:
+    with pytest.raises(smtplib.SMTPDataError, match="a mail loop"):
+        office.receive("ann@next.test", "sales@office.test", "again", "Delivered-To: sales@office.test\r\n")
 
 
 def test_every_delivery_is_told_in_the_log(office: Office) -> None:
