@@ -24,6 +24,7 @@ from mailguard.store.watch import Bell
 SEPARATOR = "/"
 MAX_NAME = 254  # octets of a folder's name on disk
 SPECIAL_USE = {"Drafts": "\\Drafts", "Sent": "\\Sent", "Junk": "\\Junk", "Trash": "\\Trash", "Archive": "\\Archive"}
+_UNCLAIMED = 30 * 86_400  # seconds; what was delivered and never seen in new went another way
 _SUBSCRIPTIONS = "subscriptions"
 
 
@@ -58,10 +59,11 @@ class AccountStore:
         new_subscribed: Iterable[str] = SPECIAL_USE,
         bell: Bell | None = None,
         log: Any = None,
+        keeps_text: bool = True,
     ) -> None:
         self.root = root
         self._log = log
-        self._index = Index(index, log)
+        self._index = Index(index, log, keeps_text=keeps_text)
         self._host = maildir.host_part(host)
         self._bell = bell or Bell()
         self._lock = threading.Lock()
@@ -170,6 +172,15 @@ class AccountStore:
             if row:
                 for table, column in (("message", "id >> 32"), ("expunged", "id >> 32"), ("mailbox", "id")):
                     db.execute(f"DELETE FROM {table} WHERE {column} = ?", row)
+
+    def tidy(self, *, now: float | None = None) -> None:
+        """Housekeeping: what nobody needs any more goes from the index and from ``tmp``."""
+        at = time.time() if now is None else now
+        with self._index.write() as db:
+            content.sweep(db, before=at - _UNCLAIMED)
+            self._index.texts.compact(db)
+        for name in self.names():
+            maildir.purge_tmp(self._path(name), now=at)
 
     def subscriptions(self) -> list[str]:
         """The names subscribed to, in Dovecot's file of version 1 or 2."""

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mailguard.store import content
+from mailguard.store import content, textpack
+from mailguard.store.textpack import TextPack
 
-VERSION = 3
+VERSION = 4
 _CHECK = 0.2  # seconds between two looks whether the file is still in its place
 _SCHEMA = """
 CREATE TABLE mailbox (
@@ -30,6 +31,7 @@ CREATE TABLE message (
 );
 CREATE INDEX message_modseq ON message (id >> 32, modseq);
 CREATE INDEX message_undescribed ON message (id) WHERE cid = 0;
+CREATE INDEX message_unseen ON message (id) WHERE instr(flags, '\\Seen') = 0;
 CREATE TABLE expunged (id INTEGER PRIMARY KEY, modseq INTEGER NOT NULL);
 CREATE INDEX expunged_modseq ON expunged (id >> 32, modseq);
 """
@@ -44,8 +46,10 @@ class IndexTornError(Exception):
 class Index:
     """One SQLite file, one connection for all threads of a process, used under ``lock``."""
 
-    def __init__(self, path: Path, log: Any = None) -> None:
+    def __init__(self, path: Path, log: Any = None, *, keeps_text: bool = True) -> None:
         self.path = path
+        self.texts = TextPack(path)
+        self.keeps_text = keeps_text
         self.lock = threading.RLock()
         self._log = log
         self._connection: sqlite3.Connection | None = None
@@ -158,7 +162,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            for statement in (_SCHEMA + content.SCHEMA).split(";"):
+            for statement in (_SCHEMA + content.SCHEMA + textpack.SCHEMA).split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")

@@ -16,10 +16,11 @@ from mailguard.store.flag import Alphabet
 from mailguard.store.snapshot import NewMessage, StoreResult
 from mailguard.store.standing import Stamps, next_modseq, save_state
 from mailguard.store.sync import Row, append_listed, compact, forget, plain, stored
+from mailguard.store.textsearch import SearchableView
 from mailguard.store.uidlist import Record
-from mailguard.store.view import MailboxView, Turn, chosen
+from mailguard.store.view import COLUMNS, Turn, chosen
 
-__all__ = ["Mailbox", "with_crlf"]
+__all__ = ["COLUMNS", "Mailbox", "with_crlf"]
 
 _INSERT = f"INSERT INTO message VALUES ({','.join('?' * 10)})"
 
@@ -36,7 +37,7 @@ class Incoming(NamedTuple):
     cid: int
 
 
-class Mailbox(MailboxView):
+class Mailbox(SearchableView):
     """A mailbox that can be changed; what the changes return has happened for good."""
 
     def _keep(self, turn: Turn) -> None:

@@ -1,0 +1,141 @@
+"""SEARCH over one mailbox: SQL where the index knows the answer, the kept text of the messages for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+
+from mailguard.protocol.imap import search
+from mailguard.protocol.imap.search import Key
+from mailguard.protocol.imap.searchtext import SearchText
+from mailguard.protocol.imap.sort import fold
+from mailguard.store.textsearch import SearchableView, TextTest
+
+_DAY = 86_400
+_EPOCH = date(1970, 1, 1).toordinal()
+_TERMS = ("subject", "from", "to", "cc", "bcc")
+_ALWAYS, _NEVER = "1", "0"
+
+Condition = tuple[str, tuple[int | str, ...]]
+"""An SQL condition over columns in braces, and its values (see SearchableView.matching)."""
+
+
+def find(mailbox: SearchableView, key: Key, now: float) -> list[int]:
+    """The UIDs that match, ascending. ``key`` is resolved (see search.resolve); ``now`` is the Unix time that WITHIN
+    counts from."""
+    return sorted(_Finder(mailbox, now).find(key, None))
+
+
+class _Finder:
+    def __init__(self, mailbox: SearchableView, now: float) -> None:
+        self._mailbox = mailbox
+        self._now = now
+
+    def find(self, key: Key, among: set[int] | None) -> set[int]:
+        """The UIDs that match, of ``among`` if given."""
+        if not _needs_text(key):
+            condition, values = self._condition(key)
+            found = set(self._mailbox.matching(condition, *values))
+            return found if among is None else found & among
+        match key:
+            case search.And(keys):
+                return self._all_of(keys, among)
+            case search.Or(left, right):
+                return self.find(left, among) | self.find(right, among)
+            case search.Not(inner):
+                some = set(self._mailbox.uids()) if among is None else among
+                return some - self.find(inner, some)
+            case _:
+                return self._mailbox.texts_matching(_test(key), None if among is None else sorted(among))
+
+    def _all_of(self, keys: Sequence[Key], among: set[int] | None) -> set[int]:
+        """What SQL can tell first: it leaves less text to be looked at."""
+        plain = tuple(key for key in keys if not _needs_text(key))
+        found = self.find(search.And(plain), among) if plain else among
+        for key in keys:
+            if _needs_text(key):
+                found = self.find(key, found)
+        return found or set()
+
+    def _condition(self, key: Key) -> Condition:
+        match key:
+            case search.And(keys):
+                return self._joined(keys, " AND ", _ALWAYS)
+            case search.Or(left, right):
+                return self._joined((left, right), " OR ", _NEVER)
+            case search.Not(search.Flag(name)) if name.lower() == "\\seen":
+                return "instr({flags}, '\\Seen') = 0", ()
+            case search.Not(inner):
+                condition, values = self._condition(inner)
+                return f"NOT ({condition})", values
+            case search.Uids(ranges):
+                if not ranges:
+                    return _NEVER, ()
+                condition = " OR ".join(["{uid} BETWEEN ? AND ?"] * len(ranges))
+                return condition, tuple(end for pair in ranges for end in pair)
+            case _:
+                return self._leaf(key)
+
+    def _joined(self, keys: Sequence[Key], word: str, empty: str) -> Condition:
+        parts = [self._condition(key) for key in keys]
+        return word.join(f"({c})" for c, _ in parts) or empty, tuple(v for _, values in parts for v in values)
+
+    def _leaf(self, key: Key) -> Condition:
+        match key:
+            case search.Flag(name):
+                return "instr(' ' || lower({flags}) || ' ', ?) > 0", (f" {name.lower()} ",)
+            case search.Header(name, text):
+                wanted = fold(text)
+                return (f"instr({{{name}}}, ?) > 0", (wanted,)) if wanted else (f"{{{name}}} IS NOT NULL", ())
+            case search.Size(larger, octets):
+                return f"{{size}} {'>' if larger else '<'} ?", (octets,)
+            case search.Date(kind, relation, day):
+                return _dated(kind, relation, day.toordinal() - _EPOCH)
+            case search.Within(younger, seconds):
+                return f"{{date}} {'>=' if younger else '<'} ?", (int(self._now) - seconds,)
+            case search.ModSeq(value):
+                return "{modseq} >= ?", (value,)
+            case search.EmailId(value):
+                return "{email_id} = ?", (value,)
+            case _:
+                return _ALWAYS, ()
+
+
+def _dated(kind: str, relation: str, day: int) -> Condition:
+    compare = {"before": "<", "on": "=", "since": ">="}[relation]
+    if kind == "sent":
+        return f"coalesce({{sent_day}}, {{date}} / {_DAY}) {compare} ?", (day,)
+    column = "{date}" if kind == "internal" else "{saved}"
+    return f"{column} / {_DAY} {compare} ?", (day,)
+
+
+def _needs_text(key: Key) -> bool:
+    match key:
+        case search.And(keys):
+            return any(_needs_text(each) for each in keys)
+        case search.Or(left, right):
+            return _needs_text(left) or _needs_text(right)
+        case search.Not(inner):
+            return _needs_text(inner)
+        case search.Header(name, _):
+            return name not in _TERMS
+        case _:
+            return isinstance(key, search.Body | search.Text)
+
+
+def _test(key: Key) -> TextTest:
+    match key:
+        case search.Body(text):
+            return TextTest(fold(text), header=False, body=True)
+        case search.Text(text):
+            return TextTest(fold(text), header=True, body=True)
+        case search.Header(name, text):
+            wanted = fold(text)
+            sure = partial(_has_field, name, wanted)
+            return TextTest(wanted or f"\n{name}: ", header=True, body=False, sure=sure)
+    raise ValueError(f"{key} is not about text")
+
+
+def _has_field(name: str, text: str, found: SearchText) -> bool:
+    return found.has_field(name, text)
