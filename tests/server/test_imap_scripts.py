@@ -1,0 +1,50 @@
+"""The scripted tests of imaptest, run against the server over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _load(name: str) -> Any:
+    spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    import sys
+
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+imapoffice, imapscript = _load("imapoffice"), _load("imapscript")
+
+GROUPS = """
+append append-binary atoms catenate catenate-multiappend close copy esearch esearch-condstore esort expunge expunge2
+fetch fetch-binary-mime fetch-binary-mime-base64 fetch-binary-mime-qp fetch-body fetch-body-message-rfc822
+fetch-body-message-rfc822-mime fetch-body-message-rfc822-x2 fetch-body-mime fetch-bodystructure fetch-envelope id list
+listext logout move multiappend mutf7 nil notify pipeline pipeline-connections search-addresses search-body
+search-context-update search-context-update2 search-context-update3 search-date search-flags search-header
+search-partial search-sets search-size select sort-addresses sort-arrival sort-date sort-display-from sort-display-to
+sort-partial sort-size sort-subject store subscribe thread thread-orderedsubject thread-orderedsubject2 thread2
+thread3 thread4 thread5 thread6 thread7 thread8 uidplus uidvalidity uidvalidity-rename urlauth urlauth-binary urlauth2
+""".split()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_scripted(group: str, shared: Path, tmp_path: Path) -> None:
+    script = imapscript.load(shared / "testdata/imaptest/tests" / group)
+    with contextlib.ExitStack() as stack:
+        office = imapoffice.Office(tmp_path, stack)
+        runner = imapscript.Runner(script, lambda sign_in: office.bare(sign_in=sign_in))
+        stack.callback(runner.close)
+        with office.bare() as probe:
+            (line,) = probe.ok("CAPABILITY")
+        missing = set(runner.capabilities()) - set(line.decode().upper().split())
+        if missing:
+            pytest.skip(f"not offered: {', '.join(sorted(missing))}")
+        runner.run()
