@@ -13,7 +13,6 @@ from mailguard.protocol.imap.section import octets
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.protocol.imap.text import literal, utf8_quoted
 from mailguard.server.imap_client import Client, Done, Handler, Selected
-from mailguard.server.imap_content import rows
 from mailguard.store.snapshot import ExpungedError
 
 _PORTION = 500  # messages between two looks at how much has gathered
@@ -96,7 +95,7 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
     recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and selected.view.recent else 0
     gone = 0
     for some in _portions(uids):
-        found = rows(selected.mailbox, some, columns)
+        found = selected.mailbox.rows(some, columns)
         gone += len(some) - len(found)
         for row in found:
             if recent_at:

@@ -12,7 +12,6 @@ from mailguard.protocol.imap.sequence import render_set
 from mailguard.protocol.imap.sort import SortKey
 from mailguard.protocol.imap.thread import Row, thread_by_references, thread_by_subject
 from mailguard.server.imap_client import Client, Done, Handler
-from mailguard.server.imap_content import rows
 from mailguard.server.imap_fetch import window
 from mailguard.server.imap_match import matching
 
@@ -105,7 +104,7 @@ def sort(client: Client, command: Sort) -> Done:
 def sorted_uids(client: Client, uids: list[int], order: Sequence[SortKey]) -> list[int]:
     """The UIDs in the order of these keys; equal ones in mailbox order (RFC 5256 §3)."""
     columns = [_COLUMNS[key.name] for key in order]
-    found = rows(client.selected.mailbox, uids, ("uid", "date", *columns))
+    found = client.selected.mailbox.rows(uids, ("uid", "date", *columns))
     for at, key in reversed(list(enumerate(order, start=2))):
         date = key.name == "DATE"
         found.sort(key=lambda row: row[1] if date and row[at] is None else row[at], reverse=key.reverse)
@@ -118,8 +117,8 @@ def thread(client: Client, command: Thread) -> Done:
     columns = ("uid", "message_id", "references", "base_subject", "is_reply", "sent_at", "date")
     number = (lambda uid: uid) if command.search.uid else client.selected.view.number
     found = [
-        Row(number(uid), message_id, references, subject, is_reply, date if sent is None else sent)
-        for uid, message_id, references, subject, is_reply, sent, date in rows(client.selected.mailbox, uids, columns)
+        Row(number(uid), message_id, tuple(references.split()), subject, is_reply, date if sent is None else sent)
+        for uid, message_id, references, subject, is_reply, sent, date in client.selected.mailbox.rows(uids, columns)
     ]
     make = thread_by_references if command.algorithm == "REFERENCES" else thread_by_subject
     threads = make(found)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 _RESULTS = ("ok", "no", "bad", '""')
-_TOKEN = re.compile(rb'\s*(?:(\()|(\))|(\[)|(\])|"((?:[^"\\]|\\.)*)"|~?\{(\d+)\}\r\n|((?:\$\{\w+\}|[^\s()"\[\]{])+))', re.S)
+_TOKEN = re.compile(
+    rb'\s*(?:(\()|(\))|(\[)|(\])|"((?:[^"\\]|\\.)*)"|~?\{(\d+)\}\r\n|((?:\$\{\w+\}|[^\s()"\[\]{])+))', re.S
+)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 Tree = Any  # bytes, or a list of trees
@@ -62,8 +64,7 @@ def _messages(data: bytes) -> list[tuple[bytes, str]]:
     for match in re.finditer(rb"^From [^\n]*\n(.*?)(?=^From |\Z)", data, re.S | re.M):
         stamp = re.search(rb"[A-Z][a-z]{2} +([A-Z][a-z]{2}) +(\d+) (\d\d:\d\d:\d\d) (\d{4})(?: ([+-]\d{4}))?", match[0])
         assert stamp is not None
-        day, month, time, year, zone = (word.decode() for word in stamp.groups(b"+0000"))
-        month, day = day, month
+        month, day, time, year, zone = (word.decode() for word in stamp.groups(b"+0000"))
         text = f"{int(day):02d}-{month}-{year} {time} {zone}"
         found.append((match[1].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), text))
     return found
@@ -268,7 +269,8 @@ def parse(text: bytes) -> list[Tree]:
             stack.append([])
         elif match[3]:
             end = text.find(b"]", at)
-            joined = bool(stack[-1]) and isinstance(stack[-1][-1], bytes) and text[match.start() : match.start() + 1] == b"["
+            after_word = bool(stack[-1]) and isinstance(stack[-1][-1], bytes)
+            joined = after_word and text[match.start() : match.start() + 1] == b"["
             inner = text[at:end] if end >= 0 else text[at:]
             at = end + 1 if end >= 0 else len(text)
             if joined:
@@ -369,4 +371,3 @@ class Matcher:
 
         parts = text.decode("latin-1").split("$$")
         return "$".join(_VARIABLE.sub(value, part) for part in parts).encode("latin-1")
-

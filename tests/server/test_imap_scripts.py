@@ -23,7 +23,7 @@ def _load(name: str) -> Any:
 
 imapoffice, imapscript = _load("imapoffice"), _load("imapscript")
 
-GROUPS = """
+WORDS = """
 append append-binary atoms catenate catenate-multiappend close copy esearch esearch-condstore esort expunge expunge2
 fetch fetch-binary-mime fetch-binary-mime-base64 fetch-binary-mime-qp fetch-body fetch-body-message-rfc822
 fetch-body-message-rfc822-mime fetch-body-message-rfc822-x2 fetch-body-mime fetch-bodystructure fetch-envelope id list
@@ -32,7 +32,8 @@ search-context-update search-context-update2 search-context-update3 search-date 
 search-partial search-sets search-size select sort-addresses sort-arrival sort-date sort-display-from sort-display-to
 sort-partial sort-size sort-subject store subscribe thread thread-orderedsubject thread-orderedsubject2 thread2
 thread3 thread4 thread5 thread6 thread7 thread8 uidplus uidvalidity uidvalidity-rename urlauth urlauth-binary urlauth2
-""".split()
+"""
+GROUPS = WORDS.split()
 
 
 @pytest.mark.parametrize("group", GROUPS)
