@@ -79,14 +79,14 @@ def _lines(body: bytes) -> list[tuple[int, bytes]]:
         number += 1
         start = number
         while line.endswith(b"{{{"):
-            text = b""
+            pieces: list[bytes] = []
             while rest:
                 more = rest.pop(0)
                 number += 1
                 if more.startswith(b"}}}"):
                     break
-                text += more + (b"\n" if more.endswith(b"\r") else b"\r\n")
-            text = text[:-2]
+                pieces.append(more)
+            text = b"\r\n".join(pieces).replace(b"\r\r\n", b"\r\n")
             line = line[:-3] + b"{%d}\r\n%b" % (len(text), text) + more[3:]
         if line.strip() and not line.startswith(b"#"):
             found.append((start, line))

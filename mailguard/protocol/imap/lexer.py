@@ -162,9 +162,12 @@ class Lexer:
         return None if self.accept_word(b"NIL") else self.string()
 
     def pattern(self) -> str:
-        """A mailbox name of LIST, wildcards allowed."""
+        """A mailbox name of LIST, wildcards allowed; one that can be no mailbox's name matches none, as it stands."""
         value = self.string() if self.at_literal or self.peek() == b'"' else self._take(_PATTERN, "a mailbox pattern")
-        return self.name_of(value)
+        try:
+            return self.name_of(value)
+        except CommandError:
+            return value.decode("ascii", "replace")
 
     def mailbox(self) -> str:
         """A mailbox name in Unicode; INBOX in capitals whatever its case."""

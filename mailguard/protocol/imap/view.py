@@ -58,9 +58,13 @@ class View:
             return ranges(sorted(self.recent))
         if key.set is not None and key.uid:
             return Uids(tuple(key.set.resolved(self.uids[-1] if self.uids else 1)))
-        if key.set is not None and not self.uids:
-            return Uids(())
-        return ranges(self.resolve(key.set, key.uid))
+        if key.set is None:
+            return ranges(self.saved_uids())
+        # Numbers that do not exist match nothing, as in Dovecot; RFC 9051 would allow BAD, too.
+        count = len(self.uids)
+        return ranges(
+            [uid for low, high in (key.set.resolved(count) if count else ()) for uid in self.uids[low - 1 : high]]
+        )
 
     def arrived(self, uids: Sequence[int]) -> bool:
         """New messages at the end; whether there are any."""
