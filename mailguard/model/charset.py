@@ -10,6 +10,7 @@ from functools import lru_cache
 _WORD = re.compile(r"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\s]*(?:\?[^=?\s][^?\s]*)*)\?=")
 _BETWEEN = re.compile(r"(\?=)\s+(?==\?[^?\s]+\?[bBqQ]\?)")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
+_TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n|\Z)")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 # Codecs that name no charset, or whose decoding costs more than it is worth on hostile input.
@@ -104,9 +105,8 @@ def decode_base64(data: bytes) -> bytes:
 
 def decode_quoted_printable(data: bytes) -> bytes:
     """What was encoded; a broken escape is kept as it stands (RFC 2045 §6.7)."""
-    if b"=" not in data:
-        return data
-    return binascii.a2b_qp(data)
+    data = _TRAILING.sub(b"", data)  # added on the way, not by the sender
+    return binascii.a2b_qp(data) if b"=" in data else data
 
 
 def decode_transfer(data: bytes, encoding: str) -> bytes:
