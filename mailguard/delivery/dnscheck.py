@@ -15,7 +15,7 @@ from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver
 from mailguard.protocol.autoconfig.records import Record
 
 DEADLINE = 7.0  # seconds for all questions together
-_PARALLEL = 48
+_PARALLEL = 64
 _PATIENCE = 6  # questions without any answer after which the DNS counts as dead
 
 
