@@ -67,7 +67,7 @@ def make_plan(config: Config, texts: Texts | None = None) -> Plan:
         problems += _failed_tests(policy)
     if config.main.listener:
         try:
-            tls = TlsContexts(config.main.tls, config.base)
+            tls = TlsContexts(config.main.tls, config.base, issued=config.issued)
         except TlsError as error:
             file, _, text = str(error).partition(": ")
             problems.append(Problem(file, 0, 0, text))

@@ -6,9 +6,12 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
 from mailguard.config.schema import Config
-from mailguard.delivery.dnsquestions import Office
+from mailguard.delivery.dnscheck import DEADLINE, BoundResolver, Checked, check
+from mailguard.delivery.dnsquestions import Office, questions
 from mailguard.model.address import Address, AddressError
-from mailguard.net.resolver import DnsTemporaryError, Resolver, addresses
+from mailguard.net.acme import Acme
+from mailguard.net.authority import Authority
+from mailguard.net.resolver import DnsResolver, DnsTemporaryError, Resolver, addresses
 from mailguard.net.tls import Certificate, TlsContexts, TlsError, client_context, key_digest
 from mailguard.protocol.autoconfig.records import Plan
 from mailguard.protocol.autoconfig.request import Provider
@@ -36,6 +39,7 @@ def plans(config: Config, public: Sequence[str], names: Sequence[str] = ()) -> l
     """A plan for each domain in ``names`` (default: all of ours)."""
     main, known = config.main, hosted(config)
     certificate = certificate_of(config)
+    acme = Acme(main.acme, config.issued.parent, config.data_dir / "challenges") if config.issued else None
     signed = certificate is not None and not certificate.self_signed
     sts = "" if main.web.mta_sts == "none" else mta_sts_id(main.web, main.hostname)
     return [
@@ -45,6 +49,8 @@ def plans(config: Config, public: Sequence[str], names: Sequence[str] = ()) -> l
             dkim=tuple(dkim_records(config, name)),
             sts_id=sts,
             tlsa=key_digest(certificate) if certificate and signed else "",
+            acme_account=acme.account_url if acme else "",
+            issuer=main.acme.caa if main.acme.enabled else "",
             pacc=main.web.pacc,
             reports_to=(_report_box(config, "dmarc", name), _report_box(config, "tlsrpt", name)),
         )
@@ -75,10 +81,18 @@ def office(config: Config, resolver: Resolver, names: Sequence[str] = (), given:
     )
 
 
+def look(config: Config, names: Sequence[str] = (), given: Sequence[str] = ()) -> list[Checked]:
+    """All that the DNS and the world around tell about these domains (default: all of ours), within one deadline."""
+    resolver = BoundResolver(DnsResolver(config.main.dns), DEADLINE)
+    port = config.main.dns_check.port
+    authority = Authority(resolver, port=port) if port else None
+    return check(resolver, questions(office(config, resolver, names, given), authority))
+
+
 def tls_contexts(config: Config) -> TlsContexts | None:
     """The certificates in use, None where they cannot be."""
     try:
-        return TlsContexts(config.main.tls, config.base)
+        return TlsContexts(config.main.tls, config.base, issued=config.issued)
     except TlsError:
         return None
 

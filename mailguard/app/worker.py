@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailguard.app.elected import Elected
 from mailguard.app.parts import Plan, Shared, build_parts
+from mailguard.app.upkeep import Upkeep
 from mailguard.config.decode import ConfigError, line
 from mailguard.net.listener import Census, Listener
 from mailguard.net.listening import ListenerSettings
@@ -139,7 +140,8 @@ class Worker:
                 self._log.error("new certificates cannot be used, the old ones stay", reason=str(error))
 
     def _jobs(self) -> list[Callable[[threading.Event], None]]:
-        return [self._housekeeping, *(partial(self._keep_running, n) for n in range(len(self._parts.jobs)))]
+        upkeep = Upkeep(lambda: self._parts, self._shared).run
+        return [self._housekeeping, upkeep, *(partial(self._keep_running, n) for n in range(len(self._parts.jobs)))]
 
     def _keep_running(self, number: int, stop: threading.Event) -> None:
         """Runs a job by whichever configuration is in force: a reload ends it and begins the new one's."""

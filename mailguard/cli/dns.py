@@ -87,30 +87,16 @@ def check_command(
     config: Path | None, as_json: bool, given: tuple[str, ...], everything: bool, domain: str | None
 ) -> None:
     """Ask the DNS about every record, and whether it all fits together. Exit code 1 if mail suffers from something."""
+    from mailguard.app.publication import look
+
     loaded, names = _load(config, domain, given)
-    found = run_check(loaded, names, given)
+    found = look(loaded, names, given)
     if as_json:
         click.echo(json.dumps([as_finding(result) for result in found], indent=1))
     else:
         _tell(found, everything)
-    # Threads that still wait for a dead name server would hold up the end.
-    sys.stdout.flush()
     if any(result.failed for result in found):
         sys.exit(1)
-
-
-def run_check(loaded: Config, names: list[str], given: tuple[str, ...] = ()) -> list[Checked]:
-    """Everything that there is to know about these domains; never takes longer than the check's deadline."""
-    from mailguard.app.publication import office
-    from mailguard.delivery.dnscheck import DEADLINE, BoundResolver, check
-    from mailguard.delivery.dnsquestions import questions
-    from mailguard.net.authority import Authority
-    from mailguard.net.resolver import DnsResolver
-
-    resolver = BoundResolver(DnsResolver(loaded.main.dns), DEADLINE)
-    about = office(loaded, resolver, names, given)
-    port = loaded.main.dns_check.port
-    return check(resolver, questions(about, Authority(resolver, port=port) if port else None))
 
 
 def _tell(found: list[Checked], everything: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 COMMANDS = {
+    "certificate": "certificate:certificate",
     "check": "check:check",
     "dns": "dns:dns",
     "init": "init:init",

@@ -18,6 +18,7 @@ from mailguard.config.decode import ConfigError, decode, read_source
 from mailguard.delivery.dnscheck import DnsCheckSettings
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
 from mailguard.model.address import parse_domain
+from mailguard.net.acme import AcmeSettings
 from mailguard.net.listener import LimitSettings
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.resolver import DnsSettings
@@ -55,6 +56,7 @@ class MainFile(BaseModel):
     limits: LimitSettings = Field(default=LimitSettings(), description="connections")
     tls: TlsSettings = Field(default=TlsSettings(), description="certificates")
     imap: ImapSettings = Field(default=ImapSettings(), description="IMAP")
+    acme: AcmeSettings = Field(default=AcmeSettings(), description="certificates by themselves")
     pop3: Pop3Settings = Field(default=Pop3Settings(), description="POP3")
     web: WebSettings = Field(default=WebSettings(), description="set-up pages")
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")
@@ -96,6 +98,11 @@ class Config:
     def data_dir(self) -> Path:
         """The data folder."""
         return self.base / self.main.data_dir
+
+    @property
+    def issued(self) -> Path | None:
+        """Certificate and key from the CA of ``[acme]``: where they are or will be; None where none is asked."""
+        return self.data_dir / "acme" / "certificate.pem" if self.main.acme.enabled else None
 
     @property
     def accounts_path(self) -> Path:

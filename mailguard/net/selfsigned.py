@@ -36,11 +36,12 @@ def make_self_signed(names: Sequence[str], certificate: Path, key: Path) -> None
     )
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     certificate.parent.mkdir(parents=True, exist_ok=True)
-    _write(key, pem, 0o600)
-    _write(certificate, made.public_bytes(Encoding.PEM), 0o644)
+    write_private(key, pem)
+    write_private(certificate, made.public_bytes(Encoding.PEM), 0o644)
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Writes a file anew; at no moment may more people read it than ``mode`` says. Raises OSError."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)

@@ -43,11 +43,12 @@ class TlsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate file says: its DER form, the names it is for, when it ends, whether it vouches for itself."""
+    """What a certificate file says: its DER form, the names it is for, its time, whether it vouches for itself."""
 
     path: Path
     der: bytes
     names: frozenset[str]
+    not_before: datetime.datetime
     not_after: datetime.datetime
     self_signed: bool
 
@@ -64,10 +65,16 @@ class _Loaded:
 class TlsContexts:
     """The server's certificates. ``reload`` swaps all of them at once; running connections keep theirs."""
 
-    def __init__(self, settings: TlsSettings, base: Path) -> None:
-        """Raises TlsError. ``base`` is what the paths are relative to."""
+    def __init__(self, settings: TlsSettings, base: Path, *, issued: Path | None = None) -> None:
+        """Raises TlsError. ``base`` is what the paths are relative to.
+
+        ``issued`` is a file of certificate and key that a CA gave us, or will: once it is there, and good, it takes
+        the place of ``certificate`` and ``key``. ``issued_problem`` says what is wrong with it.
+        """
         self._settings = settings
         self._base = base
+        self._issued = issued
+        self.issued_problem = ""
         self._loaded = self._load()
 
     def server_context(self) -> ssl.SSLContext:
@@ -91,12 +98,25 @@ class TlsContexts:
         return self._stamp() != self._loaded.stamp
 
     def _files(self) -> list[tuple[tuple[str, ...], Path, Path]]:
-        own = ((), self._base / self._settings.certificate, self._base / self._settings.key)
+        own = ((), *self._own())
         return [own, *((d.names, self._base / d.certificate, self._base / d.key) for d in self._settings.domain)]
 
+    def _own(self) -> tuple[Path, Path]:
+        """The files of the default certificate."""
+        self.issued_problem = ""
+        if self._issued is not None and self._issued.exists():
+            try:
+                _context(self._issued, self._issued, self._settings.minimum)
+                return self._issued, self._issued
+            except TlsError as error:
+                self.issued_problem = str(error)
+        return self._base / self._settings.certificate, self._base / self._settings.key
+
     def _stamp(self) -> tuple[float, ...]:
-        paths = [path for _, certificate, key in self._files() for path in (certificate, key)]
-        return tuple(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
+        named = [(self._settings.certificate, self._settings.key)]
+        named += [(d.certificate, d.key) for d in self._settings.domain]
+        paths = [self._base / path for pair in named for path in pair] + ([self._issued] if self._issued else [])
+        return tuple(path.stat().st_mtime_ns / 1e9 if path.exists() else 0.0 for path in paths)
 
     def _load(self) -> _Loaded:
         stamp = self._stamp()
@@ -134,7 +154,8 @@ def read_certificate(path: Path) -> Certificate:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     der = found.public_bytes(Encoding.DER)
-    return Certificate(path, der, _names(found), found.not_valid_after_utc, found.issuer == found.subject)
+    begin, end = found.not_valid_before_utc, found.not_valid_after_utc
+    return Certificate(path, der, _names(found), begin, end, found.issuer == found.subject)
 
 
 def covers(certificate: Certificate, name: str) -> bool:

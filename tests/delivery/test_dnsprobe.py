@@ -112,7 +112,8 @@ def test_ports() -> None:
 
 
 def certificate(*names: str, days: int = 60, self_signed: bool = False) -> Certificate:
-    return Certificate(Path("c.pem"), b"", frozenset(names), NOW + datetime.timedelta(days=days), self_signed)
+    end = NOW + datetime.timedelta(days=days)
+    return Certificate(Path("c.pem"), b"", frozenset(names), end - datetime.timedelta(days=90), end, self_signed)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``mailguard dns``: publish what ``show`` prints on a real DNS server, and ``check`` is content; break it, and hear."""
+"""``mailguard dns``: what ``show`` prints, published on a real DNS server, contents ``check``; break it, and hear."""
 
 from __future__ import annotations
 
