@@ -26,7 +26,7 @@ def plugins() -> None:
 def list_(as_json: bool, config: Path | None) -> None:
     """List the plugins that could be named in the policy, and which are in use."""
     installation = find_installation(config)
-    used = {check.name: check for check in installation.policy.checks}
+    used = {check.model.plugin: check for check in installation.policy.checks}
     rows = []
     for name, origin in installation.registry.names().items():
         check = used.get(name)

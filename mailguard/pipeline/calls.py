@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailguard.pipeline.finding import Finding
+from mailguard.pipeline.pool import FOREVER, CallTime, Pool, resident
 from mailguard.pipeline.registry import CHECKS, ERROR
 
 MAX_FACTS = 16_384  # characters of JSON that one finding may carry
+GLANCE = 0.05  # seconds between looks at the memory while a call takes its time
 MAX_STUCK = 8  # calls of one plugin that may hang at the same time before it is left out
 
 
@@ -22,50 +23,8 @@ class DeadlineError(Exception):
     """A plugin took longer than it may."""
 
 
-class Pool:
-    """Up to ``size`` daemon threads that run calls; started when first needed, so it may be built before a fork."""
-
-    def __init__(self, size: int = 64) -> None:
-        self._size = size
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._threads = 0
-        self._idle = 0
-        self._lock = threading.Lock()
-
-    def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        """Runs ``call`` on one of the threads."""
-        future: Future[Any] = Future()
-        with self._lock:
-            grow = self._idle <= self._jobs.qsize() and self._threads < self._size
-            self._threads += grow
-        self._jobs.put((future, call))
-        if grow:
-            threading.Thread(target=self._work, name="plugin-call", daemon=True).start()
-        return future
-
-    def close(self) -> None:
-        """Lets idle threads end; those that hang are left behind."""
-        with self._lock:
-            for _ in range(self._threads):
-                self._jobs.put(None)
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            job = self._jobs.get()
-            with self._lock:
-                self._idle -= 1
-            if job is None:
-                return
-            future, call = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(call())
-            except BaseException as error:  # whatever a plugin raises must not end the thread
-                future.set_exception(error)
-            del future, call, job
+class HungryError(Exception):
+    """The process grew by more than it may while the plugin worked."""
 
 
 @dataclass(slots=True)
@@ -101,7 +60,8 @@ class Result:
 
 
 class Calls:
-    """Makes the calls of one worker. ``on_fault(plugin, error, switched_off)`` is told of each fault."""
+    """Makes the calls of one worker. ``on_fault(plugin, error, switched_off)`` is told of each fault; ``memory`` are
+    the octets by which the process may grow while a call runs (0: any); ``time_`` knows what time a call has left."""
 
     def __init__(
         self,
@@ -109,11 +69,15 @@ class Calls:
         faults: int = 10,
         off_for: float = 600.0,
         threads: int = 64,
+        memory: int = 0,
+        time_: CallTime | None = None,
         on_fault: Callable[[str, BaseException, bool], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._faults = faults
         self._off_for = off_for
+        self._memory = memory
+        self._time = time_ or CallTime()
         self._pool = Pool(threads)
         self._on_fault = on_fault
         self._clock = clock
@@ -130,7 +94,7 @@ class Calls:
             return []
         started = time.perf_counter()
         timings: list[float] = [0.0] * len(jobs)
-        futures = [self._submit(job, _timed(job, timings, n)) for n, job in enumerate(jobs)]
+        futures = [self._submit(job, self._timed(job, timings, n)) for n, job in enumerate(jobs)]
         return [self._gather(job, future, started, timings, n)
                 for n, (job, future) in enumerate(zip(jobs, futures, strict=True))]  # fmt: skip
 
@@ -164,17 +128,28 @@ class Calls:
             if timings[n] > job.deadline * 1000:
                 raise DeadlineError(f"{timings[n] / 1000:.1f} s, though it calls itself quick")
             return value
-        try:
-            return future.result(max(started + job.deadline - time.perf_counter(), 0.001))
-        except TimeoutError:
-            if future.done():
-                raise
-            timings[n] = job.deadline * 1000
+        until, before = started + job.deadline, 0
+        while True:
+            left = max(until - time.perf_counter(), 0.001)
+            try:
+                return future.result(min(left, GLANCE) if self._memory else left)
+            except TimeoutError:
+                if future.done():
+                    raise
+            now = resident() if self._memory else 0
+            before = before or now
+            if time.perf_counter() >= until:
+                problem: Exception = DeadlineError(f"no answer within {job.deadline:g} s")
+            elif now - before > self._memory:
+                problem = HungryError(f"the process grew by {(now - before) >> 20} MiB meanwhile")
+            else:
+                continue
+            timings[n] = (time.perf_counter() - started) * 1000
             self._abandon(job.plugin, future)
-            raise DeadlineError(f"no answer within {job.deadline:g} s") from None
+            raise problem
 
     def _abandon(self, plugin: str, future: Future[Any]) -> None:
-        if future.cancel():
+        if not self._pool.abandon(future):
             return
         health = self._health_of(plugin)
         with health.lock:
@@ -185,6 +160,18 @@ class Calls:
                 health.stuck -= 1
 
         future.add_done_callback(back)
+
+    def _timed(self, job: Job, timings: list[float], n: int) -> Callable[[], Any]:
+        def call() -> Any:
+            begun = time.perf_counter()
+            self._time.until = time.monotonic() + job.deadline
+            try:
+                return job.call()
+            finally:
+                self._time.until = FOREVER
+                timings[n] = (time.perf_counter() - begun) * 1000
+
+        return call
 
     def _count_fault(self, plugin: str, error: BaseException) -> None:
         health = self._health_of(plugin)
@@ -198,17 +185,6 @@ class Calls:
 
     def _health_of(self, plugin: str) -> Health:
         return self._health.setdefault(plugin, Health())
-
-
-def _timed(job: Job, timings: list[float], n: int) -> Callable[[], Any]:
-    def call() -> Any:
-        begun = time.perf_counter()
-        try:
-            return job.call()
-        finally:
-            timings[n] = (time.perf_counter() - begun) * 1000
-
-    return call
 
 
 def check_finding(job: Job, value: Any) -> Finding | None:

@@ -59,7 +59,9 @@ class _Loader:
         self._problems: list[Problem] = []
         self._conditions = Conditions()
         self._infos: dict[str, PluginInfo] = {}
-        self._named = {str(raw.get("plugin")) for raw in self._raw("check")}
+        self._named = {str(raw.get("name") or raw.get("plugin")) for raw in self._raw("check")}
+        tables = [raw.get("checks") for raw in self._raw("override")]
+        self._overridden = {name for table in tables if isinstance(table, dict) for name in table}
         self._plugins: dict[str, Plugin] = {}
 
     def policy(self) -> Policy:
@@ -122,9 +124,10 @@ class _Loader:
         return f"{self._src.name}:{self._src.line(path)}"
 
     def _plugin(self, n: int, model: CheckModel) -> Plugin | None:
-        path = ("check", n, "plugin")
-        if model.plugin in self._infos:
-            self._add(path, f'the check "{model.plugin}" stands here a second time', value=True)
+        path, name = ("check", n, "plugin"), model.name or model.plugin
+        if name in self._infos:
+            hint = "" if model.name else "give one of them a `name` of its own"
+            self._add(path, f'the check "{name}" stands here a second time', hint, value=True)
             return None
         try:
             plugin = self._load(model.plugin)
@@ -132,8 +135,8 @@ class _Loader:
             hint = did_you_mean(model.plugin, self._names()) if "there is no plugin" in str(error) else ""
             self._add(path, str(error).replace("'", '"'), hint, value=True)
             return None
-        self._infos[model.plugin] = plugin.info
-        self._plugins[model.plugin] = plugin
+        self._infos[name] = plugin.info
+        self._plugins[name] = plugin
         return plugin
 
     def _check(self, n: int, model: CheckModel, plugin: Plugin) -> Check:
@@ -156,7 +159,7 @@ class _Loader:
     def _skip_if(self, n: int, model: CheckModel, plugin: Plugin) -> Condition | None:
         if model.skip_if is not None:
             return self._condition(("check", n, "skip_if"), model.skip_if) if model.skip_if else None
-        if not plugin.info.skip_if or model.mode == "off":
+        if not plugin.info.skip_if or (model.mode == "off" and model.plugin not in self._overridden):
             return None
         try:  # it may name checks that this policy does not have: those found nothing
             return self._conditions.compile(plugin.info.skip_if)

@@ -136,7 +136,7 @@ def _stage(
 
 def _word(check: Check, facts: Facts, points: Mapping[str, float], overrides: Sequence[Override]) -> Applied | None:
     word = facts.get("found", {}).get(check.name, "none")
-    if word == "none" or check.model.mode == "off":
+    if word == "none":
         return None
     effect, mode = check.effects.get(word) or check.effects["error"], str(check.model.mode)
     for override in overrides:

@@ -17,6 +17,7 @@ from mailguard.pipeline.facts import Facts, Stage
 from mailguard.pipeline.finding import Findings
 from mailguard.pipeline.inspection import Inspection, told
 from mailguard.pipeline.policy import Check, Policy
+from mailguard.pipeline.pool import CallTime, HurriedResolver
 from mailguard.pipeline.record import Records
 from mailguard.pipeline.registry import CHECKS, PluginError
 from mailguard.state.history import History
@@ -51,11 +52,18 @@ class Engine:
         self.idle = not policy.checks and not policy.rules and not policy.general.allow and not policy.general.deny
         self._emit = emit
         self._log = log
-        self._calls = Calls(faults=policy.general.faults, off_for=policy.general.off_for, on_fault=self._fault)
+        general, time_ = policy.general, CallTime()
+        self._calls = Calls(
+            faults=general.faults,
+            off_for=general.off_for,
+            memory=general.memory << 20,
+            time_=time_,
+            on_fault=self._fault,
+        )
         self._contexts = {
             check.name: Context(
                 options=check.options,
-                dns=dns,
+                dns=HurriedResolver(dns, time_),
                 state_dir=state_dir / check.name,
                 store=store_for(check.name),
                 log=log.bind(plugin=check.name),
@@ -68,8 +76,7 @@ class Engine:
             for check in policy.checks
         }
         self._by_stage = [
-            [check for check in policy.checks if hook in check.plugin.hooks and check.model.mode != "off"]
-            for hook in CHECKS
+            [check for check in policy.checks if hook in check.plugin.hooks and policy.runs(check)] for hook in CHECKS
         ]
         self._started: list[Check] = []
 

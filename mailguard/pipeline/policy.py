@@ -48,8 +48,8 @@ class Check:
 
     @property
     def name(self) -> str:
-        """The plugin's name."""
-        return self.model.plugin
+        """What the policy calls it: its plugin's name where it gives it none."""
+        return self.model.name or self.model.plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,11 @@ class Policy:
     def check(self, name: str) -> Check | None:
         """The check of this name."""
         return next((check for check in self.checks if check.name == name), None)
+
+    def runs(self, check: Check) -> bool:
+        """Whether it has to run at all: it is on for somebody."""
+        other = (o.model.checks.get(check.name) for o in self.overrides)
+        return check.model.mode != "off" or any(o is not None and o.mode not in (None, "off") for o in other)
 
     def where(self, key: str) -> str:
         """``policy.toml:LINE`` of a key in ``lines``; the file's name where it stands on its default."""

@@ -38,6 +38,11 @@ class CheckModel(_Model):
     """``[[check]]``: one plugin, and what its words do."""
 
     plugin: str = Field(description="the plugin's name; `mailguard plugins list` shows them")
+    name: str = Field(
+        default="",
+        description="what the check is called, if not like its plugin: so that one plugin can stand here twice",
+        pattern=r"^([a-z][a-z0-9_]*)?$",
+    )
     mode: Mode = Field(default="enforce", description="`off`, `observe` (record what it would do) or `enforce`")
     on: dict[str, str] = Field(
         default={}, description="the action for each word the check may find; others have the plugin's own default"
@@ -114,6 +119,9 @@ class GeneralModel(_Model):
     deny: tuple[str, ...] = Field(default=(), description="senders (addresses or domains) to refuse")
     keep_days: int = Field(default=30, ge=1, le=3650, description="days that verdict records are kept")
     keep_records: int = Field(default=200_000, ge=1000, description="verdict records kept at most")
+    memory: int = Field(
+        default=512, ge=0, description="MiB by which a worker may grow while a check runs before it is stopped; 0: any"
+    )
     faults: int = Field(default=10, ge=1, description="faults in a row after which a plugin is switched off")
     off_for: float = Field(default=600.0, gt=0, description="seconds that it stays off before it is tried again")
 

@@ -118,7 +118,7 @@ class Kit:
     def engine(self, text: str = "", **options: Any) -> Engine:
         engine = Engine(
             self.policy(text),
-            dns=FakeResolver(),
+            dns=options.pop("dns", FakeResolver()),
             store_for=lambda _: MemoryStore(self.clock),
             state_dir=self.folder,
             hostname="mx.example.org",

@@ -202,3 +202,32 @@ def test_start_and_stop_reach_plugins_and_a_failing_start_stops_the_rest(kit):
     with pytest.raises(Exception, match=r"policy.toml:3: plugin dmarc does not start: no such file"):
         kit.engine(BOTH)
     assert kit.spf.log == ["start", "stop"] * 2
+
+
+def test_one_plugin_twice_under_two_names(kit):
+    engine = kit.engine(
+        '[[check]]\nplugin = "spf"\nname = "first"\non = { fail = "score 2" }\n'
+        '[[check]]\nplugin = "spf"\nname = "second"\nskip_if = \'found["first"] == "pass"\'\n'
+        '[[rule]]\nname = "both"\nwhen = \'found["first"] == "fail" && found["second"] == "fail"\'\nthen = "reject"\n'
+    )
+    kit.spf.answer = lambda: Finding("fail", "no")
+    session = make_session()
+    verdict = engine.connect(session).mail(session, make_envelope()).verdict
+    assert verdict.decision.source == "rule both"
+    assert set(verdict.findings) == {"first", "second"}
+    assert engine._contexts["second"].name == "second"
+    kit.spf.answer = lambda: Finding("pass")
+    assert set(engine.connect(session).mail(session, make_envelope()).verdict.findings) == {"first"}
+
+
+def test_a_check_that_is_off_runs_for_those_who_want_it(kit):
+    text = '[[check]]\nplugin = "dmarc"\nmode = "off"\n'
+    engine = kit.engine(text)
+    kit.dmarc.answer = lambda: Finding("reject")
+    assert through(engine)[1].action is Action.ACCEPT
+    assert not kit.dmarc.calls
+    engine = kit.engine(
+        text + '[[override]]\nrecipients = ["ann@example.org"]\nchecks = { dmarc = { mode = "enforce" } }\n'
+    )
+    assert through(engine)[1].action is Action.ACCEPT
+    assert through(engine, envelope=make_envelope(rcpt_to=["ann@example.org"]))[1].action is Action.REJECT
