@@ -55,7 +55,7 @@ def _fetcher(relay: RelaySettings, resolver: Resolver, contexts: ClientContexts)
             "/.well-known/mta-sts.txt",
             resolver=resolver,
             context=contexts.checked,
-            timeout=60,
+            timeout=relay.timeout.https,
             limit=MAX_POLICY,
         )
 

@@ -64,6 +64,7 @@ class TimeoutSettings(_Model):
     data: float = Field(default=120, gt=0, description="for the 354")
     block: float = Field(default=180, gt=0, description="for the next hop to take more of the message")
     final: float = Field(default=600, gt=0, description="for the answer to the final dot")
+    https: float = Field(default=60, gt=0, description="for an MTA-STS policy in all")
     message: float = Field(default=1500, gt=0, description="for one message in all")
 
 
