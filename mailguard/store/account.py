@@ -68,6 +68,7 @@ class AccountStore:
         self._bell = bell or Bell()
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
+        self._sound: set[Path] = set()  # Maildirs that are complete
         if not maildir.is_maildir(root):
             self._first_time(list(new_subscribed))
 
@@ -102,6 +103,7 @@ class AccountStore:
         with self._lock:
             name = canonical(name)
             if name not in self._mailboxes:
+                maildir.mend(path)
                 self._mailboxes[name] = Mailbox(self._index, path, name, self._host, self._bell)
             return self._mailboxes[name]
 
@@ -253,6 +255,9 @@ class AccountStore:
         path = self._path(name)
         if not maildir.is_maildir(path):
             self.create(name)
+        elif path not in self._sound:
+            maildir.mend(path)
+            self._sound.add(path)
         return path
 
 

@@ -103,6 +103,7 @@ class Index:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A write transaction; one inside another joins it. Raises IndexTornError."""
+        self._checked = 0.0  # what is written into a file that was replaced is lost
         with self.lock, self._minding():
             outermost = self._depth == 0
             if outermost:

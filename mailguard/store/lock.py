@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 STALE = 120.0  # seconds after which a dot lock belongs to nobody
+_EMPTY = 1.0  # seconds after which a dot lock without a name in it belongs to nobody: it is written at once
 _PAUSES = (0.0002, 0.02)  # seconds between two tries, at first and at most
 
 
@@ -86,7 +87,7 @@ def _dead(lock: str, alone: bool) -> bool:
             pid, _, host = file.read(300).partition(":")
     except FileNotFoundError:
         return False
-    if age > STALE:
+    if age > (STALE if pid else _EMPTY):
         return True
     if host != socket.gethostname() or not pid.isdigit():
         return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LETTERS = {"D": "\\Draft", "F": "\\Flagged", "P": "$Forwarded", "R": "\\Answered", "S": "\\Seen", "T": "\\Deleted"}
-FOLDERS = ("cur", "new", "tmp")
+FOLDERS = ("tmp", "new", "cur")  # in the order of their making: where ``cur`` is, the others are
 _TMP_LIFE = 36 * 3600  # seconds; older files in tmp belong to nobody
 _SIZE = re.compile(r",S=(\d+)(?=[,:]|\Z)")
 _WIRE_SIZE = re.compile(r",W=(\d+)(?=[,:]|\Z)")
@@ -78,6 +78,12 @@ def create(path: Path) -> None:
     """Makes a Maildir, or what is missing of it."""
     for folder in FOLDERS:
         (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def mend(path: Path) -> None:
+    """Makes what a backup without empty folders left out of a Maildir."""
+    if not (os.path.isdir(path / "new") and os.path.isdir(path / "tmp")):
+        create(path)
 
 
 def is_maildir(path: Path) -> bool:

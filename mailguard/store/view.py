@@ -94,7 +94,8 @@ class MailboxView:
     @contextlib.contextmanager
     def _read(self, *, fresh: bool = True) -> Iterator[tuple[sqlite3.Connection, State]]:
         """The index, in line with the files: a moment ago if it must be ``fresh``, else not long ago."""
-        for last in (False, True):
+        for attempt in range(4):
+            last = attempt > 0  # what changed since the look is another's, and not needed
             told = False
             try:
                 with self._index.read() as db:
@@ -104,7 +105,7 @@ class MailboxView:
                         yield db, state
                         return
             except IndexTornError:
-                if last or told:
+                if told:
                     raise
             self._look()
         raise IndexTornError(f"the index of {self.name!r} vanished while it was read; try again")
