@@ -154,7 +154,16 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         now=now,
     )
     parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
-    imap = ImapServer(main.imap, authenticator, open_store, plan.tls, shared.log, emit=shared.bus, now=now)
+    imap = ImapServer(
+        main.imap,
+        authenticator,
+        open_store,
+        plan.tls,
+        shared.log,
+        parking=shared.parking,
+        emit=shared.bus,
+        now=now,
+    )
     parts.handlers |= dict.fromkeys(("imap", "imaps"), imap.handle)
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)

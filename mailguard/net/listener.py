@@ -58,7 +58,8 @@ class Peer:
     proxied: bool = False
 
 
-Handler = Callable[[Stream, Peer, ListenerSettings], None]
+Handler = Callable[[Stream, Peer, ListenerSettings], bool | None]
+"""Serves one connection; one that returns True keeps the stream, and closes it by itself later."""
 
 
 class Census:
@@ -145,7 +146,7 @@ class Listener:
 
     @property
     def busy(self) -> int:
-        """How many connections are being served by threads of this listener."""
+        """How many connections of this listener are open."""
         return len(self._streams)
 
     def _spawn(self) -> None:
@@ -187,40 +188,42 @@ class Listener:
         except OSError:
             sock.close()  # gone before we could look
             return
+        kept = False
         try:
             stream.set_deadline(_HANDSHAKE)
             peer = self._behind_proxy(stream, peer)
             if limit := self._census.enter(peer.ip):
                 self._refuse(stream, peer, limit)
                 return
-            try:
-                self._handle(stream, peer)
-            finally:
-                self._census.leave(peer.ip)
+            stream.on_close = lambda: self._ended(stream, peer)
+            kept = self._handle(stream, peer)
         except (OSError, proxyproto.ProxyError) as error:
             self._log.debug("connection ended", kind=self.settings.kind, peer=peer.ip, error=str(error))
         except Exception as error:
             self._log.error("a connection failed", kind=self.settings.kind, peer=peer.ip, exc_info=error)
         finally:
-            stream.close()
+            if not kept:
+                stream.close()
 
-    def _handle(self, stream: Stream, peer: Peer) -> None:
+    def _handle(self, stream: Stream, peer: Peer) -> bool:
         with self._lock:
             self._streams.add(stream)
-        try:
-            if self.settings.implicit_tls:
-                if self.tls is None:
-                    raise OSError("no certificate is set up")
-                try:
-                    stream.start_tls(self.tls.server_context())
-                except (ssl.SSLError, OSError) as error:
-                    self._log.info("TLS handshake failed", kind=self.settings.kind, peer=peer.ip, error=str(error))
-                    return
-            stream.set_deadline(None)
-            self.handler(stream, peer, self.settings)
-        finally:
-            with self._lock:
-                self._streams.discard(stream)
+        if self.settings.implicit_tls:
+            if self.tls is None:
+                raise OSError("no certificate is set up")
+            try:
+                stream.start_tls(self.tls.server_context())
+            except (ssl.SSLError, OSError) as error:
+                self._log.info("TLS handshake failed", kind=self.settings.kind, peer=peer.ip, error=str(error))
+                return False
+        stream.set_deadline(None)
+        return bool(self.handler(stream, peer, self.settings))
+
+    def _ended(self, stream: Stream, peer: Peer) -> None:
+        """The connection is closed, on whichever thread."""
+        with self._lock:
+            self._streams.discard(stream)
+        self._census.leave(peer.ip)
 
     def _refuse(self, stream: Stream, peer: Peer, limit: str) -> None:
         self._log.warning("connection refused", kind=self.settings.kind, peer=peer.ip, limit=f"limits.{limit}")

@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from mailguard.model.session import TlsInfo
 
@@ -32,6 +33,7 @@ class Stream:
         self.timeout = timeout
         self._deadline = float("inf")
         self.tls: TlsInfo | None = None
+        self.on_close: Callable[[], None] | None = None  # called once
 
     def set_deadline(self, seconds: float | None) -> None:
         """From now on every wait ends at the latest in ``seconds``; None removes the deadline."""
@@ -121,3 +123,6 @@ class Stream:
             self.sock.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             self.sock.close()
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()

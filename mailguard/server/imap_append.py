@@ -7,6 +7,7 @@ from mailguard.protocol.imap.change import settable
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.server.imap_client import Client, Done, Handler
+from mailguard.server.imap_teach import moved
 from mailguard.store.mailbox import Mailbox, with_crlf
 from mailguard.store.snapshot import KeywordLimitError, NewMessage
 
@@ -23,9 +24,11 @@ def upload(client: Client, mailbox: Mailbox, command: Append) -> list[int]:
     """Stores the messages of the command; their UIDs. Raises CommandError."""
     messages = [NewMessage((with_crlf(u.data),), _flags(u.flags), u.date) for u in command.uploads]
     try:
-        return mailbox.append(messages)
+        uids = mailbox.append(messages)
     except KeywordLimitError as error:
         raise CommandError(str(error), status="NO", code="LIMIT") from None
+    moved(client, "", mailbox, uids)
+    return uids
 
 
 def _flags(flags: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from mailguard.protocol.imap.command import Expunge
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.server.imap_client import Client, Done, Handler
+from mailguard.server.imap_teach import flagged, moved
 from mailguard.store.snapshot import KeywordLimitError
 
 
@@ -16,12 +17,14 @@ def store(client: Client, command: Store) -> Done:
     if command.unchanged_since is not None:
         client.enable_condstore()
     uids = selected.resolve(command.set, command.uid)
+    before = selected.view.modseq
     try:
         result = selected.mailbox.store(uids, command.mode, command.flags, unchanged_since=command.unchanged_since)
     except KeywordLimitError as error:
         raise CommandError(str(error), status="NO", code="LIMIT") from None
-    # A conditional STORE answers MODSEQ even where it is silent (RFC 7162 §3.1.3).
-    client.tell_flags(result.changed, silent=command.silent and command.unchanged_since is None)
+    # Silent or not, the new MODSEQ is told (RFC 7162 §3.1.3).
+    client.tell_flags(result.changed, silent=command.silent, only=command.silent and client.condstore)
+    flagged(client, selected, before, command, result)
     if result.modified:
         numbers = result.modified if command.uid else selected.view.numbers(result.modified)
         return Done("some had changed", f"MODIFIED {render_set(numbers)}")
@@ -36,6 +39,7 @@ def copy(client: Client, command: Copy) -> Done:
     if not uids:
         return Done("nothing to copy")
     pairs = selected.mailbox.copy(uids, target)
+    moved(client, selected.mailbox.name, target, [new for _, new in pairs])
     return Done("copied", _copy_code(target.status().uid_validity, pairs)) if pairs else Done("they are gone")
 
 
@@ -47,6 +51,7 @@ def move(client: Client, command: Copy) -> Done:
     pairs = selected.mailbox.move(uids, target) if uids else []
     if not pairs:
         return Done("nothing to move")
+    moved(client, selected.mailbox.name, target, [new for _, new in pairs])
     client.send(f"* OK [{_copy_code(target.status().uid_validity, pairs)}] moved\r\n".encode())
     return _removed(client)
 

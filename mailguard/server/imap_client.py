@@ -17,6 +17,7 @@ from mailguard.protocol.imap.view import View
 from mailguard.store.account import AccountStore, MailboxNameError
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NoSuchMailboxError
+from mailguard.store.watch import Registration
 
 FLUSH_AT = 262_144  # octets gathered before they are sent
 
@@ -66,6 +67,24 @@ class Client:
         self.now = now
         self.request = Request(b"", "", None)
         self._selected: Selected | None = None
+        self._listening: list[Registration] = []
+
+    def listen(self, ring: Callable[[], None]) -> None:
+        """From now on ``ring`` is called whenever the selected mailbox may have changed."""
+        self.stop_listening()
+        if self._selected is not None:
+            self._listening = [self._selected.mailbox.listen(ring)]
+
+    def stop_listening(self) -> None:
+        """The end of that."""
+        for registration in self._listening:
+            registration.close()
+        self._listening = []
+
+    def rest(self) -> None:
+        """Keeps less in memory until the next command."""
+        if self._selected is not None:
+            self._selected.view.rest()
 
     def send(self, data: bytes) -> None:
         """An untagged answer; what has gathered is sent from time to time."""
@@ -146,16 +165,21 @@ class Client:
     def _arrivals(self, selected: Selected, before: int) -> None:
         view = selected.view
         self.session.send(b"* %d EXISTS\r\n" % len(view.uids))
-        if not selected.read_only:
+        rev2 = "IMAP4REV2" in self.session.enabled
+        if not selected.read_only and not rev2:
             after = selected.mailbox.claim_recent()
             view.recent.update(uid for uid in view.uids[before:] if uid > after)
-        if "IMAP4REV2" not in self.session.enabled:
+        if not rev2:
             self.session.send(b"* %d RECENT\r\n" % len(view.recent))
 
-    def tell_flags(self, changed: Sequence[tuple[int, str, int]], *, silent: bool = False) -> None:
-        """Answers flag changes that this client made itself."""
+    def tell_flags(self, changed: Sequence[tuple[int, str, int]], *, silent: bool = False, only: bool = False) -> None:
+        """Answers flag changes that this client made itself; where ``only``, with their MODSEQ alone."""
         view = self.selected.view
-        if not silent:
+        if only:
+            self.session.send_all(
+                b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (view.number(uid), uid, modseq) for uid, _, modseq in changed
+            )
+        elif not silent:
             for line in view.changed(changed, modseq=self.condstore):
                 self.send(line)
         view.told.update((uid, modseq) for uid, _, modseq in changed)

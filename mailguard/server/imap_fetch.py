@@ -10,9 +10,9 @@ from mailguard.protocol.imap.fetch import Attribute, Fetch, Section
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import internal_date
 from mailguard.protocol.imap.section import octets
-from mailguard.protocol.imap.sequence import render_set
 from mailguard.protocol.imap.text import literal, utf8_quoted
 from mailguard.server.imap_client import Client, Done, Handler, Selected
+from mailguard.server.imap_mailboxes import vanished_since
 from mailguard.store.snapshot import ExpungedError
 
 _PORTION = 500  # messages between two looks at how much has gathered
@@ -29,6 +29,7 @@ _PRINTED: dict[str, tuple[str, Callable[[Any], bytes]]] = {
     "BODYSTRUCTURE": ("bodystructure", lambda value: b"BODYSTRUCTURE " + value),
     "BODY": ("body", lambda value: b"BODY " + value),
     "PREVIEW": ("preview", lambda value: b"PREVIEW " + utf8_quoted(value)),
+    "EMAILID": ("email_id", lambda value: b"EMAILID (%b)" % value.encode()),
     "THREADID": ("uid", lambda value: b"THREADID NIL"),
 }
 
@@ -67,12 +68,8 @@ def window(uids: list[int], partial: tuple[int, int]) -> list[int]:
 def _changed(client: Client, selected: Selected, command: Fetch, uids: list[int]) -> list[int]:
     assert command.changed_since is not None
     changes = selected.mailbox.changes(command.changed_since)
-    if command.vanished:
-        gone = [uid for uid in changes.vanished if not selected.view.number(uid)]
-        if command.set is not None:
-            gone = command.set.uids(sorted(gone))
-        if gone:
-            client.send(b"* VANISHED (EARLIER) %b\r\n" % render_set(sorted(gone)).encode())
+    if command.vanished and (gone := vanished_since(changes, selected.view, command.set)):
+        client.send(b"* VANISHED (EARLIER) %b\r\n" % gone)
     changed = {uid for uid, _, _ in changes.flags}
     return [uid for uid in uids if uid in changed]
 

@@ -8,12 +8,12 @@ from typing import Any
 from mailguard.protocol.imap.command import Create, Names, Resync, Select, Status, Words
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import flags_line, list_line, status_line
-from mailguard.protocol.imap.sequence import render_set
+from mailguard.protocol.imap.sequence import SequenceSet, render_set
 from mailguard.protocol.imap.view import SYSTEM, View
 from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.store.account import SEPARATOR, MailboxExistsError, MailboxNameError
 from mailguard.store.mailbox import Mailbox
-from mailguard.store.snapshot import NoSuchMailboxError
+from mailguard.store.snapshot import Changes, NoSuchMailboxError
 
 _ENABLED = {"CONDSTORE": "CONDSTORE", "QRESYNC": "QRESYNC", "UTF8=ACCEPT": "UTF8=ACCEPT", "IMAP4REV2": "IMAP4rev2"}
 
@@ -34,9 +34,10 @@ def select(client: Client, command: Select) -> Done:
     uids = [uid for uid in mailbox.uids() if uid < status.uid_next]
     after = status.uid_next - 1 - status.recent if recent_after is None else recent_after
     view = View(uids, status.highest_modseq, mailbox.keywords())
-    view.recent = {uid for uid in uids if uid > after} if uids and uids[-1] > after else set()
-    selected = Selected(mailbox, view, command.read_only, status.uid_validity)
     rev2 = "IMAP4REV2" in client.session.enabled
+    if not rev2:
+        view.recent = {uid for uid in uids if uid > after} if uids and uids[-1] > after else set()
+    selected = Selected(mailbox, view, command.read_only, status.uid_validity)
     flags = (*SYSTEM, *view.keywords)
     permanent = () if command.read_only else (*flags, "\\*")
     client.send(flags_line(flags))
@@ -73,18 +74,27 @@ def resynchronise(client: Client, selected: Selected, known: Resync) -> None:
         return
     changes = selected.mailbox.changes(known.modseq)
     view = selected.view
-    vanished = [uid for uid in changes.vanished if not view.number(uid)]
-    if known.known_uids is not None:
-        wanted = set(known.known_uids.uids(sorted(vanished)))
-        vanished = [uid for uid in vanished if uid in wanted]
+    vanished = vanished_since(changes, view, known.known_uids)
     if vanished:
-        client.send(b"* VANISHED (EARLIER) %b\r\n" % render_set(sorted(vanished)).encode())
+        client.send(b"* VANISHED (EARLIER) %b\r\n" % vanished)
     rows = changes.flags
     if known.known_uids is not None:
         wanted = set(known.known_uids.uids([uid for uid, _, _ in rows]))
         rows = [row for row in rows if row[0] in wanted]
     for line in view.changed(rows, modseq=True):
         client.send(line)
+
+
+def vanished_since(changes: Changes, view: View, known: SequenceSet | None) -> bytes:
+    """The UIDs that went, of those the client knew, as a set; where nobody remembers, all that are not there."""
+    if changes.complete:
+        gone = sorted(uid for uid in changes.vanished if not view.number(uid))
+        return render_set(gone if known is None else known.uids(gone)).encode()
+    last = view.uids[-1] if view.uids else 0
+    asked = known.resolved(last) if known is not None else [(1, last)]
+    # An end far beyond our UIDs says nothing that a client could use.
+    missing = (u for low, high in asked for u in range(low, min(high, last) + 1) if not view.number(u))
+    return render_set(missing).encode()
 
 
 def close(client: Client, _: None) -> Done:

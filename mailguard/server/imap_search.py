@@ -13,7 +13,7 @@ from mailguard.protocol.imap.sort import SortKey
 from mailguard.protocol.imap.thread import Row, thread_by_references, thread_by_subject
 from mailguard.server.imap_client import Client, Done, Handler
 from mailguard.server.imap_fetch import window
-from mailguard.server.imap_match import matching
+from mailguard.store.search import find as find_in
 
 _COLUMNS = {
     "ARRIVAL": "date", "CC": "cc_key", "DATE": "sent_at", "FROM": "from_key", "SIZE": "size",
@@ -34,7 +34,7 @@ def find(client: Client, command: Search) -> list[int]:
         client.enable_condstore()
     try:
         key = resolve(command.key, selected.view.search_uids)
-        return [uid for uid in matching(selected.mailbox, key, client.now()) if selected.view.number(uid)]
+        return [uid for uid in find_in(selected.mailbox, key, client.now()) if selected.view.number(uid)]
     except CommandError:
         if command.results and "SAVE" in command.results:
             selected.view.saved = []
@@ -62,8 +62,12 @@ def answer(client: Client, command: Search, uids: Sequence[int], verb: bytes) ->
 
 
 def _highest(client: Client, command: Search, uids: Sequence[int]) -> int:
+    """The MODSEQ of the answer: of MIN and MAX if they are all it tells (RFC 7162 §3.1.10)."""
     if not uids or not uses_modseq(command.key):
         return 0
+    told = set(command.results or ("ALL",)) - {"SAVE"}
+    if told <= {"MIN", "MAX"}:
+        uids = [uids[0]] * ("MIN" in told) + [uids[-1]] * ("MAX" in told)
     return max((int(modseq) for (modseq,) in client.selected.mailbox.rows(sorted(uids), ("modseq",))), default=0)
 
 

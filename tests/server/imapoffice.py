@@ -18,11 +18,13 @@ from mailguard.auth.throttle import AuthSettings
 from mailguard.model.event import Event
 from mailguard.net.listener import Census, LimitSettings, Listener
 from mailguard.net.listening import ListenerSettings
+from mailguard.net.parking import Parking
 from mailguard.net.selfsigned import make_self_signed
 from mailguard.net.tls import TlsContexts, TlsSettings
 from mailguard.server.imap import ImapServer, ImapSettings
 from mailguard.state.database import Database, StateSettings, metadata
 from mailguard.store.account import AccountStore
+from mailguard.store.watch import Bell
 
 USER, PASSWORD = "ann@office.test", "correct horse"
 
@@ -39,18 +41,22 @@ class Office:
         file = AccountsFile.model_validate({"domain": [{"name": "office.test"}], "account": [account]})
         self.auth = Authenticator(Directory.build(file, folder), database, AuthSettings())
         self.auth.passwords.store(USER, PASSWORD)
-        self.store = AccountStore(folder / "mail", folder / "index.db")
+        self.store = AccountStore(folder / "mail", folder / "index.db", bell=Bell())
         stack.callback(self.store.close)
         make_self_signed(["mail.office.test", "localhost"], folder / "c.pem", folder / "k.pem")
         self.certificate = folder / "c.pem"
         tls = TlsContexts(TlsSettings(certificate=Path("c.pem"), key=Path("k.pem")), folder)
         self.events: list[Event] = []
+        self.parking = Parking(structlog.get_logger())
+        self.parking.start()
+        stack.callback(self.parking.stop)
         server = ImapServer(
             ImapSettings(cleartext=True),
             self.auth,
             self._open,
             tls,
             structlog.get_logger(),
+            parking=self.parking,
             emit=self.events.append,
             pause=lambda _: None,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import ssl
+import time
+import zlib
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -228,3 +230,88 @@ def test_hundreds_of_pipelined_commands(ann: Any) -> None:
     while not lines or not lines[-1].startswith(b"e "):
         lines.append(ann.line())
     assert sum(b" FETCH (" in line for line in lines) == 1500
+
+
+def test_idle_sessions_wait_without_a_thread_and_hear_at_once(office: Any, ann: Any) -> None:
+    ann.ok("SELECT INBOX")
+    ann.send(b"i IDLE\r\n")
+    assert ann.line() == b"+ idling"
+    while not len(office.parking):
+        pass
+    for n in (4, 5):
+        before = time.monotonic()
+        office.store.deliver([MAIL % (n, n, n)])
+        assert ann.line() == b"* %d EXISTS" % n
+        assert time.monotonic() - before < 0.5
+        ann.line()
+    ann.send(b"DONE\r\n")
+    assert ann.line() == b"i OK idle is over"
+    assert ann.ok("FETCH 5 UID") == [b"* 5 FETCH (UID 5)"]
+
+
+def test_moves_and_marks_teach(office: Any, ann: Any) -> None:
+    ann.ok("SELECT INBOX")
+    ann.ok("STORE 1 +FLAGS ($Junk)")
+    ann.ok("STORE 1 +FLAGS ($Junk)")
+    ann.ok("MOVE 1:2 Junk")
+    ann.ok("COPY 1 Archive")
+    told = [(type(e).__name__, getattr(e, "target", ""), getattr(e, "added", "")) for e in office.events]
+    told = [each for each in told if each[0] in ("Moved", "Flagged")]
+    assert told == [("Flagged", "", ("$Junk",)), ("Moved", "Junk", ""), ("Moved", "Junk", "")]
+    moved = office.events[-1]
+    assert Path(moved.path).read_bytes() == MAIL % (2, 2, 2) and moved.account == imapoffice.USER
+
+
+def test_condstore_and_qresync(office: Any, ann: Any) -> None:
+    assert ann.ok("ENABLE QRESYNC X-NONSENSE") == [b"* ENABLED QRESYNC"]
+    lines = ann.ok("SELECT INBOX")
+    validity, modseq = (
+        int(next(line for line in lines if word in line).split(word)[1].split(b"]")[0])
+        for word in (b"UIDVALIDITY ", b"HIGHESTMODSEQ ")
+    )
+    (line,) = ann.ok(f"STORE 1 (UNCHANGEDSINCE {modseq}) +FLAGS.SILENT \\Seen")
+    assert line == b"* 1 FETCH (UID 1 MODSEQ (%d))" % (modseq + 1)
+    _, result = ann.command(f"STORE 1 (UNCHANGEDSINCE {modseq}) +FLAGS \\Flagged")
+    assert result.startswith(b"OK [MODIFIED 1]")
+    ann.ok("STORE 2 +FLAGS.SILENT \\Deleted")
+    lines, result = ann.command("EXPUNGE")
+    assert lines == [b"* VANISHED 2"] and b"[HIGHESTMODSEQ" in result
+    assert ann.ok(f"UID FETCH 1:* FLAGS (CHANGEDSINCE {modseq} VANISHED)") == [
+        b"* VANISHED (EARLIER) 2",
+        b"* 1 FETCH (UID 1 MODSEQ (%d) FLAGS (\\Seen \\Recent))" % (modseq + 1),
+    ]
+    with office.bare() as other:
+        other.ok("ENABLE QRESYNC")
+        lines = other.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq} 1:3))")
+        assert lines[-2:] == [b"* VANISHED (EARLIER) 2", b"* 1 FETCH (UID 1 FLAGS (\\Seen) MODSEQ (%d))" % (modseq + 1)]
+        lines = other.ok(f"SELECT INBOX (QRESYNC ({validity + 1} {modseq}))")
+        assert not any(b"VANISHED" in line for line in lines)
+    with office.bare() as other:
+        assert other.command("SELECT INBOX (QRESYNC (1 1))")[1].startswith(b"BAD")
+        assert other.ok("STATUS INBOX (HIGHESTMODSEQ)")[0].startswith(b"* STATUS INBOX (HIGHESTMODSEQ ")
+        other.ok("SELECT INBOX")
+        assert b"MODSEQ" in other.ok("FETCH 1 FLAGS")[0]
+
+
+def test_rev2_and_utf8(ann: Any) -> None:
+    assert ann.ok("ENABLE IMAP4rev2") == [b"* ENABLED IMAP4rev2"]
+    ann.ok('CREATE "p\u00e4\u00e4/x"')
+    assert ann.ok('LIST "" p*')[0] == '* LIST (\\HasNoChildren) "/" "p\u00e4\u00e4/x"'.encode()
+    lines = ann.ok("SELECT INBOX")
+    assert b'* LIST () "/" INBOX' in lines and not any(b"RECENT" in line or b"UNSEEN" in line for line in lines)
+    assert ann.ok("SEARCH ALL")[0].startswith(b"* ESEARCH (TAG ")
+    assert ann.command("SEARCH CHARSET UTF-8 ALL")[1].startswith(b"BAD")
+    assert ann.ok("FETCH 1 (EMAILID THREADID)")[0].startswith(b"* 1 FETCH (EMAILID (M")
+
+
+def test_compression(ann: Any) -> None:
+    ann.ok("SELECT INBOX")
+    assert ann.command("COMPRESS LZW")[1].startswith(b"BAD")
+    ann.ok("COMPRESS DEFLATE")
+    out, back = zlib.compressobj(9, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+    answer = b""
+    ann.send(out.compress(b"a FETCH 1:3 BODY[]\r\nb COMPRESS DEFLATE\r\n") + out.flush(zlib.Z_SYNC_FLUSH))
+    while b"\nb " not in answer or not answer.endswith(b"\r\n"):
+        answer += back.decompress(ann.sock.recv(65536))
+    assert answer.count(b"Subject: hello") == 3
+    assert b"b NO [COMPRESSIONACTIVE]" in answer

@@ -99,7 +99,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """ENABLE and COMPRESS: words in capitals."""
+    """ENABLE: words in capitals."""
 
     words: tuple[str, ...]
 
@@ -250,6 +250,11 @@ def _status(lexer: Lexer) -> Status:
     return Status(mailbox, parse_status_items(lexer))
 
 
+def _word(lexer: Lexer) -> str:
+    lexer.space()
+    return lexer.word()
+
+
 def _words(lexer: Lexer) -> Words:
     found = []
     while lexer.accept(b" "):
@@ -300,6 +305,7 @@ COMMANDS: dict[str, Kind] = {
     "STATUS": Kind(_status, AFTER),
     "APPEND": Kind(parse_append, AFTER),
     "IDLE": Kind(_none, AFTER),
+    "COMPRESS": Kind(_word, AFTER),
     **{name: Kind(_none, SELECTED) for name in ("CHECK", "CLOSE", "UNSELECT")},
     **{name: _pair(parse)[0] for name, parse in _PAIRS.items()},
     **{f"UID {name}": _pair(parse)[1] for name, parse in _PAIRS.items()},

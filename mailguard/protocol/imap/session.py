@@ -133,6 +133,10 @@ class ImapSession:
         for line in lines:
             self.send(line)
 
+    def take_input(self) -> bytes:
+        """Gives back what arrived and was not looked at yet."""
+        return self._framing.buffer.take_all()
+
     def take_output(self) -> bytes:
         """What must be sent now; ``b""`` if nothing."""
         out = b"".join(self._out)

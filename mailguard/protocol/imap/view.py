@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import flags_line
@@ -14,19 +15,41 @@ from mailguard.protocol.imap.sequence import SequenceError, SequenceSet, render_
 SYSTEM = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 
 
-@dataclass(slots=True)
 class View:
-    """``uids`` in message number order (ascending); ``modseq`` up to which the client knows everything but the
+    """``uids`` are in message number order (ascending); ``modseq`` up to which the client knows everything but the
     ``gone`` UIDs, which it could not be told of yet. ``recent`` are UIDs that are \\Recent here; ``told`` the MODSEQ
     that the client knows of some messages beyond ``modseq``; ``saved`` the result that ``$`` stands for."""
 
-    uids: list[int]
-    modseq: int
-    keywords: list[str] = field(default_factory=list)
-    recent: set[int] = field(default_factory=set)
-    saved: list[int] = field(default_factory=list)
-    told: dict[int, int] = field(default_factory=dict)
-    gone: list[int] = field(default_factory=list)
+    __slots__ = ("_packed", "_uids", "gone", "keywords", "modseq", "recent", "saved", "told")
+
+    def __init__(self, uids: list[int], modseq: int, keywords: Sequence[str] = ()) -> None:
+        self._uids: list[int] | None = uids
+        self._packed = b""
+        self.modseq = modseq
+        self.keywords = list(keywords)
+        self.recent: set[int] = set()
+        self.saved: list[int] = []
+        self.told: dict[int, int] = {}
+        self.gone: list[int] = []
+
+    @property
+    def uids(self) -> list[int]:
+        """What the client calls 1, 2, 3..."""
+        if self._uids is None:
+            pairs = struct.iter_unpack("<II", zlib.decompress(self._packed))
+            self._uids = [uid for low, high in pairs for uid in range(low, high + 1)]
+            self._packed = b""
+        return self._uids
+
+    @uids.setter
+    def uids(self, uids: list[int]) -> None:
+        self._uids = uids
+
+    def rest(self) -> None:
+        """Packs the UIDs until they are needed again: a session that waits costs little."""
+        if self._uids is not None:
+            pairs = b"".join([struct.pack("<II", low, high) for low, high in ranges(self._uids).ranges])
+            self._packed, self._uids = zlib.compress(pairs, 1), None
 
     def number(self, uid: int) -> int:
         """The message number of a UID, 0 if the client does not know it."""

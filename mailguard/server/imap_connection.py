@@ -1,0 +1,353 @@
+"""One IMAP connection: pumps octets between stream and session, hands commands over, gives its thread away when idle."""
+
+from __future__ import annotations
+
+import sqlite3
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mailguard.auth.accounts import Account
+from mailguard.auth.authenticator import Authenticator
+from mailguard.model.event import Event
+from mailguard.net.parking import Parking, Reason
+from mailguard.net.stream import Stream, StreamTimeoutError
+from mailguard.net.tls import TlsContexts
+from mailguard.protocol import sasl
+from mailguard.protocol.imap.command import Id, Login, State
+from mailguard.protocol.imap.deflate import Deflate, DeflateError
+from mailguard.protocol.imap.lexer import CommandError
+from mailguard.protocol.imap.session import Event as SessionEvent
+from mailguard.protocol.imap.session import IdleDone, ImapSession, Offer, Request, SaslBegin, SaslResponse
+from mailguard.protocol.wire import NEED_DATA
+from mailguard.server.imap_client import Client, Done
+from mailguard.server.imap_handlers import HANDLERS, KEEPS_NUMBERS
+from mailguard.server.imap_progress import Progress
+from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
+from mailguard.store.account import AccountStore
+from mailguard.store.lock import LockTimeoutError
+
+if TYPE_CHECKING:
+    from mailguard.server.imap import ImapSettings
+
+_LINGER = 2.0  # seconds a thread waits for the next command before it goes
+_LOOK = 1.0  # seconds between two looks at a mailbox in IDLE where there is no parking
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a server share."""
+
+    settings: ImapSettings
+    authenticator: Authenticator
+    open_store: Callable[[Account], AccountStore]
+    tls: TlsContexts | None
+    log: Any
+    parking: Parking | None
+    emit: Callable[[Event], None]
+    pause: Callable[[float], None]
+    now: Callable[[], float]
+    capabilities: tuple[str, ...]
+    progress: Progress
+
+
+class Connection:
+    """Lives on one thread at a time: the listener's, none while it is parked, then one of the parking's."""
+
+    def __init__(self, around: Surroundings, stream: Stream, peer_ip: str) -> None:
+        self._around = around
+        self._stream = stream
+        self._peer_ip = peer_ip
+        self._sign_in: SaslSignIn | None = SaslSignIn(
+            around.authenticator,
+            stream,
+            protocol="imap",
+            peer_ip=peer_ip,
+            tls=around.tls,
+            cleartext=around.settings.cleartext,
+            pause=around.pause,
+        )
+        self._session = ImapSession(self._offer())
+        self._client: Client | None = None
+        self._deflate: Deflate | None = None
+        self._writing = threading.Lock()
+        # Between the bell's thread and ours: whether it rang, and how to be woken while parked.
+        self._rung = False
+        self._wake: Callable[[], None] | None = None
+        self._bell = threading.Lock()
+        stream.set_deadline(around.settings.signin_timeout)
+
+    def _offer(self, account: Account | None = None) -> Offer:
+        settings, secure = self._around.settings, self._stream.tls is not None
+        assert self._sign_in is not None  # offers are made before sign-in and at its end
+        return Offer(
+            self._sign_in.mechanisms(),
+            cleartext=secure or settings.cleartext,
+            starttls=not secure and self._around.tls is not None,
+            capabilities=self._around.capabilities,
+            append_limit=settings.append_limit,
+            hidden=account.hide_capabilities if account else frozenset(),
+        )
+
+    def run(self) -> bool:
+        """Reads, answers, writes, until the client has gone (False) or waits without a thread (True)."""
+        session, stream = self._session, self._stream
+        try:
+            while True:
+                while (event := session.next_event()) is not NEED_DATA:
+                    self._answer(event)
+                self.flush()
+                if session.state is State.LOGOUT:
+                    return self._over()
+                if self._deflate is not None and (data := self._deflate.more()):
+                    session.receive_data(data)
+                    continue
+                if self._client is not None and self._around.parking is not None and not self._lingers():
+                    self._park(self._around.parking)
+                    return True
+                data = self._read()
+                if not data:
+                    return self._over()
+                session.receive_data(data)
+        except StreamTimeoutError:
+            session.close("you were silent for too long")
+            stream.set_deadline(1.0)
+            self.flush()
+            return self._over()
+        except BaseException:
+            self._over()
+            raise
+
+    def _over(self) -> bool:
+        if self._client is not None:
+            self._client.stop_listening()
+        return False
+
+    def _lingers(self) -> bool:
+        """Whether a command came soon after the last one; in IDLE none is expected."""
+        if self._session.idle or self._session.buffered:
+            return self._session.buffered and not self._session.idle
+        self._stream.timeout = _LINGER
+        try:
+            self._stream.wait_readable()
+        except StreamTimeoutError:
+            return False
+        return True
+
+    def _park(self, parking: Parking) -> None:
+        assert self._client is not None
+        self._client.rest()
+        wake = parking.park(self._stream, self._woken, self._around.settings.timeout)
+        with self._bell:
+            self._wake = wake
+            rung = self._rung and self._session.idle
+        if rung:
+            wake()
+
+    def ring(self) -> None:
+        """The bell of a mailbox; from any thread."""
+        with self._bell:
+            self._rung = True
+            wake = self._wake
+        if wake is not None:
+            wake()
+
+    def _woken(self, reason: Reason) -> None:
+        with self._bell:
+            self._wake, self._rung = None, False
+        kept = False
+        try:
+            if reason is Reason.TIMEOUT:
+                self._session.close("you were silent for too long")
+            elif reason is Reason.DRAIN:
+                self._session.close("the server is going down; please come back in a moment")
+            elif reason is Reason.READABLE:
+                data = self._read()
+                if not data:
+                    return
+                self._session.receive_data(data)
+            elif self._client is not None:
+                self._client.sync()
+            kept = self.run()
+        finally:
+            if not kept:
+                self._over()
+                self._stream.close()
+
+    def _read(self) -> bytes:
+        """Octets for the session, ``b""`` at the end."""
+        self._stream.timeout = self._around.settings.timeout
+        if self._session.idle and self._around.parking is None:
+            self._watch_idle()
+        while data := self._stream.read():
+            if self._deflate is None:
+                return data
+            try:
+                if plain := self._deflate.receive(data):
+                    return plain
+            except DeflateError:
+                self._session.close("that is not DEFLATE")
+                self.flush()
+                return b""
+        return b""
+
+    def _watch_idle(self) -> None:
+        assert self._client is not None
+        waited = 0.0
+        while True:
+            self._stream.timeout = _LOOK
+            try:
+                self._stream.wait_readable()
+                return
+            except StreamTimeoutError:
+                waited += _LOOK
+                if waited > self._around.settings.timeout:
+                    raise
+                self._client.sync()
+                self.flush()
+            finally:
+                self._stream.timeout = self._around.settings.timeout
+
+    def flush(self) -> None:
+        """Sends what is waiting."""
+        if out := self._session.take_output():
+            self._write(out)
+
+    def _write(self, data: bytes) -> None:
+        with self._writing:
+            self._stream.timeout = self._around.settings.write_timeout
+            self._stream.write(data if self._deflate is None else self._deflate.send(data))
+            self._stream.timeout = self._around.settings.timeout
+
+    def tell_progress(self, line: bytes) -> None:
+        """Sends a line while a command takes its time, if nobody else is sending; from another thread."""
+        if self._writing.acquire(blocking=False):
+            try:
+                self._stream.write(line if self._deflate is None else self._deflate.send(line))
+            finally:
+                self._writing.release()
+
+    def _answer(self, event: SessionEvent) -> None:
+        match event:
+            case Request(name="LOGIN", arguments=Login(user, password)):
+                self._login(user, password)
+            case SaslBegin(mechanism, response):
+                assert self._sign_in is not None
+                self._signed_in(self._sign_in.begin(mechanism, response))
+            case SaslResponse(data):
+                assert self._sign_in is not None
+                self._signed_in(self._sign_in.respond(data))
+            case IdleDone():
+                assert self._client is not None
+                self._client.stop_listening()
+                self._client.sync()
+                self._session.ok("idle is over")
+            case Request():
+                self._request(event)
+
+    def _request(self, request: Request) -> None:
+        session = self._session
+        match request.name:
+            case "CAPABILITY":
+                session.send(b"* CAPABILITY %b\r\n" % session.capability())
+                session.ok()
+            case "LOGOUT":
+                session.send(b"* BYE until next time\r\n")
+                session.ok()
+                session.state = State.LOGOUT
+            case "STARTTLS":
+                self._start_tls()
+            case "COMPRESS":
+                self._compress(request.arguments)
+            case "ID":
+                self._id(request.arguments)
+            case "NOOP" if self._client is None:
+                session.ok()
+            case _:
+                self._handle(request)
+
+    def _handle(self, request: Request) -> None:
+        assert self._client is not None  # or the session would not have let it pass
+        client, session = self._client, self._session
+        client.request = request
+        try:
+            with self._around.progress.of(request.tag, self.tell_progress):
+                done = HANDLERS[request.name](client, request.arguments) or Done()
+                client.sync(expunges=request.name not in KEEPS_NUMBERS)
+        except CommandError as error:
+            client.sync(expunges=request.name not in KEEPS_NUMBERS)
+            session.fail(error)
+        except (ConnectionError, StreamTimeoutError, ssl.SSLError):
+            raise
+        except (OSError, sqlite3.Error, LockTimeoutError) as error:
+            account = client.account.key
+            self._around.log.error("IMAP command failed", command=request.name, account=account, error=str(error))
+            session.no("this cannot be done just now", "UNAVAILABLE")
+        else:
+            if session.state is State.LOGOUT:
+                return
+            if request.name == "IDLE":
+                client.listen(self.ring)
+                client.sync()
+                session.idling()
+            else:
+                session.ok(done.text, done.code)
+
+    def _id(self, arguments: object) -> None:
+        assert isinstance(arguments, Id)
+        fields = {f"id_{k[:30]}": v[:100] for k, v in arguments.fields if v.isprintable() and k.isidentifier()}
+        self._around.log.info("client", peer=self._peer_ip, **fields)
+        self._session.send(b'* ID ("name" "mailguard")\r\n')
+        self._session.ok()
+
+    def _compress(self, arguments: object) -> None:
+        if arguments != "DEFLATE":
+            self._session.bad("DEFLATE is the only compression")
+        elif self._deflate is not None:
+            self._session.no("compression is on already", "COMPRESSIONACTIVE")
+        else:
+            self._session.ok("compression begins now")
+            self.flush()
+            self._deflate = Deflate(self._session.take_input())
+            self._session.receive_data(self._deflate.more())
+
+    def _start_tls(self) -> None:
+        if not self._session.offer.starttls or self._around.tls is None:
+            self._session.bad("STARTTLS is not offered here")
+            return
+        self._session.ok("begin TLS now")
+        self.flush()
+        self._stream.start_tls(self._around.tls.server_context())
+        self._session.tls_started(self._offer())
+
+    def _login(self, user: str, password: str) -> None:
+        assert self._sign_in is not None
+        if self._session.offer.cleartext:
+            self._signed_in(self._sign_in.password(user, password))
+        else:
+            self._session.no("passwords need TLS: use STARTTLS or port 993", "PRIVACYREQUIRED")
+
+    def _signed_in(self, outcome: Outcome) -> None:
+        match outcome:
+            case sasl.Challenge(data):
+                self._session.challenge(data)
+            case Granted(account):
+                self._open(account)
+            case _:
+                self._session.no(outcome.text, "UNAVAILABLE" if outcome.temporary else "AUTHENTICATIONFAILED")
+
+    def _open(self, account: Account) -> None:
+        around = self._around
+        try:
+            store = around.open_store(account)
+        except OSError as error:
+            around.log.error("mail cannot be opened", account=account.key, error=str(error))
+            self._session.no("your mail cannot be opened just now", "UNAVAILABLE")
+            return
+        self._client = Client(self._session, account, store, self.flush, around.emit, around.log, around.now)
+        self._stream.set_deadline(None)
+        self._stream.timeout = around.settings.timeout
+        self._session.signed_in(self._offer(account))
+        self._sign_in = None
