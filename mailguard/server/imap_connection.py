@@ -1,4 +1,4 @@
-"""One IMAP connection: pumps octets between stream and session, hands commands over, gives its thread away when idle."""
+"""One IMAP connection: pumps octets between stream and session, hands commands over, needs no thread while idle."""
 
 from __future__ import annotations
 
