@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 from mailguard.app.bus import Bus
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
+from mailguard.auth.signin import SignIns
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import Config
 from mailguard.delivery.forward import Forwarder, Rewriter, srs_secret
+from mailguard.delivery.forwarding import Forwards
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.outbound import build_relay, build_runner
+from mailguard.delivery.personal import Personal
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.router import Router
+from mailguard.delivery.vacation import Vacations
 from mailguard.net.listener import Handler
 from mailguard.net.parking import Parking
 from mailguard.net.resolver import DnsResolver
@@ -34,8 +38,6 @@ from mailguard.pipeline.texts import Texts
 from mailguard.server.imap import ImapServer
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
-from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_settings import providers
 from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
@@ -74,7 +76,7 @@ def make_plan(config: Config, texts: Texts | None = None) -> Plan:
     if problems:
         raise ConfigError(problems)
     if any(listener.kind in ("http", "https") for listener in config.main.listener):
-        for library in ("cheroot.wsgi", "mailguard.server.web"):  # before the fork: workers share their memory
+        for library in ("cheroot.wsgi", "mailguard.app.web"):  # before the fork: workers share their memory
             importlib.import_module(library)
     return Plan(config, policy, tls)
 
@@ -104,6 +106,7 @@ class Parts:
     resolver: DnsResolver
     engine: Engine
     authenticator: Authenticator
+    sign_ins: SignIns
     handlers: dict[str, Handler] = field(default_factory=dict)
     web: WebApplication | None = None
     jobs: list[Callable[[threading.Event], None]] = field(default_factory=list)
@@ -128,7 +131,8 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         now=now,
     )
     authenticator = Authenticator(config.directory, shared.database, main.auth, emit=shared.bus, now=now)
-    parts = Parts(plan, resolver, engine, authenticator)
+    sign_ins = SignIns(shared.database, shared.recorder.later, now=now)
+    parts = Parts(plan, resolver, engine, authenticator, sign_ins)
     stores = MailStore(config.data_dir / "index", main.hostname, shared.log)
 
     def open_store(account: Account) -> AccountStore:
@@ -137,7 +141,17 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     rewriter = Rewriter(srs_secret(shared.database), config.directory.domains) if main.relay.srs else None
     forwarder = Forwarder(shared.queue, rewriter)
     router = Router(config.directory, rewriter)
-    local = LocalDelivery(router, open_store, shared.log, forwarder)
+    personal = Personal(
+        Vacations(shared.database, now=now),
+        Forwards(shared.database, main.web.forward, config.directory.is_local, now=now),
+        forwarder,
+        shared.queue,
+        main.hostname,
+        new_id,
+        shared.log,
+        now=now,
+    )
+    local = LocalDelivery(router, open_store, shared.log, forwarder, personal)
     smtp = SmtpService(
         main.smtp,
         hostname=main.hostname,
@@ -168,7 +182,9 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     pop3 = Pop3Server(main.pop3, authenticator, open_store, plan.tls, shared.log)
     parts.handlers |= dict.fromkeys(("pop3", "pop3s"), pop3.handle)
     if any(listener.kind in ("http", "https") for listener in main.listener):
-        parts.web = _web(config, now)
+        from mailguard.app.web import build_web  # templates and Flask cost memory: only where they are used
+
+        parts.web = build_web(plan, shared.database, authenticator, parts.sign_ins, personal, log=shared.log, now=now)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
     shared.queue.destination = relay.routes.destination
 
@@ -188,16 +204,6 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     parts.jobs.append(run_queue)
     engine.start()
     return parts
-
-
-def _web(config: Config, now: Callable[[], float]) -> WebApplication:
-    from mailguard.server.web import WebApplication  # templates cost memory: only where they are used
-    from mailguard.server.web_setup import SetupPages
-
-    main = config.main
-    known = providers(main.hostname, main.listener, config.directory, main.web)
-    pages = SetupPages(main.web, main.hostname, known, config.data_dir / "challenges", now=now)
-    return WebApplication(pages, RateLimit(main.web.rate, main.web.burst, now))
 
 
 def new_id() -> str:

@@ -15,6 +15,7 @@ from mailguard.app.elected import Elected
 from mailguard.app.parts import Plan, Shared, build_parts
 from mailguard.app.upkeep import Upkeep
 from mailguard.config.decode import ConfigError, line
+from mailguard.model.event import Event
 from mailguard.net.listener import Census, Listener
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.tls import TlsError
@@ -88,7 +89,7 @@ class Worker:
     def run(self, ready: Callable[[], None]) -> None:
         """Serves until SIGTERM; blocks. Signals must be blocked in the calling thread."""
         shared = self._shared
-        shared.bus.observers = (lambda event: self._parts.engine.observe(event),)
+        shared.bus.observers = (lambda event: self._parts.engine.observe(event), self._note_sign_in)
         shared.bus.start()
         shared.parking.start()
         for listener in self._listeners:
@@ -139,6 +140,10 @@ class Worker:
             except TlsError as error:
                 self._log.error("new certificates cannot be used, the old ones stay", reason=str(error))
 
+    def _note_sign_in(self, event: Event) -> None:
+        accounts = self._parts.plan.config.directory.accounts
+        self._parts.sign_ins.observe(event, accounts.__contains__)
+
     def _jobs(self) -> list[Callable[[threading.Event], None]]:
         upkeep = Upkeep(lambda: self._parts, self._shared).run
         return [self._housekeeping, upkeep, *(partial(self._keep_running, n) for n in range(len(self._parts.jobs)))]
@@ -152,6 +157,7 @@ class Worker:
     def _housekeeping(self, stop: threading.Event) -> None:
         while not stop.wait(600):
             self._parts.authenticator.throttle.prune()
+            self._parts.sign_ins.prune()
 
     def _drain(self) -> None:
         """Finishes what is under way: no new connections, then no new commands, then the end."""

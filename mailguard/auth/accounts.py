@@ -78,7 +78,8 @@ class _Walk:
 
 
 class Directory:
-    """All domains, accounts and aliases. Lookups ignore case; ``separator`` divides user and tag."""
+    """All domains, accounts and aliases. Lookups ignore case; ``separator`` divides user and tag; ``first`` is the
+    domain named first, ``""`` if there is none."""
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class Directory:
         self.separator = separator
         self._names = names
         self._aliases = aliases
-        self._first = first
+        self.first = first
 
     @classmethod
     def build(cls, file: AccountsFile, data_dir: Path, *, separator: str = "+") -> Directory:
@@ -140,7 +141,7 @@ class Directory:
     def resolve(self, address: Address) -> Resolution:
         """Whom mail for the address goes to, after aliases, subaddresses, catch-all and defaults."""
         walk = _Walk()
-        domain = self.domains.get(address.domain or self._first)
+        domain = self.domains.get(address.domain or self.first)
         if domain is None:
             return Resolution(remote=(address,)) if address.domain else Resolution(unknown=True)
         local = Address(address.local.casefold(), domain.canonical)

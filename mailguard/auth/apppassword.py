@@ -69,11 +69,12 @@ class AppPasswords:
             mine = (app_password.c.account == account) & (app_password.c.id == id)
             return connection.execute(sa.delete(app_password).where(mine)).rowcount > 0
 
-    def verify(self, account: str, password: str, *, protocol: str, peer_ip: str) -> bool:
-        """Whether this is one of the account's app passwords that is good for the protocol; notes its use."""
+    def verify(self, account: str, password: str, *, protocol: str, peer_ip: str) -> str | None:
+        """The name of the app password that this is, if it is good for the protocol (none is for the account page);
+        notes its use."""
         plain = password.replace(" ", "").lower()
-        if len(plain) != _GROUPS * (_PER_GROUP + 1) - 1:
-            return False
+        if protocol not in PROTOCOLS or len(plain) != _GROUPS * (_PER_GROUP + 1) - 1:
+            return None
         digest = self._digest(plain)
         query = sa.select(app_password).where(app_password.c.account == account)
         with self._database.read() as connection:
@@ -81,8 +82,8 @@ class AppPasswords:
         for row in rows:
             if hmac.compare_digest(row.digest, digest) and (not row.protocols or protocol in row.protocols.split()):
                 self._note(row.id, row.used_at, peer_ip)
-                return True
-        return False
+                return str(row.name)
+        return None
 
     def _note(self, id: str, used_at: float, peer_ip: str) -> None:
         if self._now() - used_at >= _USED_EVERY:

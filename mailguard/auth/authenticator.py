@@ -68,9 +68,9 @@ class Authenticator:
         self._refuse_banned(user, account, protocol, peer_ip)
         usable = account is not None and not account.disabled
         good = self._database(lambda: self._check(account, password, protocol, peer_ip))
-        if account is not None and usable and good:
-            return self._welcome(account, protocol, peer_ip)
-        why = "disabled" if account is not None and account.disabled and good else WRONG
+        if account is not None and usable and good is not None:
+            return self._welcome(account, protocol, peer_ip, good)
+        why = "disabled" if account is not None and account.disabled and good is not None else WRONG
         raise self._failure(user, account, password, protocol, peer_ip, why)
 
     def scram_credentials(self, user: str) -> ScramKeys:
@@ -92,19 +92,22 @@ class Authenticator:
         """Drops what is remembered of an account key's sign-ins, after its password was changed here."""
         self._cache.forget(account)
 
-    def _check(self, account: Account | None, password: str, protocol: str, peer_ip: str) -> bool:
+    def _check(self, account: Account | None, password: str, protocol: str, peer_ip: str) -> str | None:
+        """None if the password is wrong, else the name of the app password that it is, ``""`` for the account's own."""
         key = account.key if account is not None else None
         if key is None:
-            return self.passwords.verify(None, password)
+            self.passwords.verify(None, password)
+            return None
         stamp = self.passwords.stamp(key)
         if self._cache.knows(key, password, stamp):
-            return True
-        if self.app_passwords.verify(key, password, protocol=protocol, peer_ip=peer_ip):
-            return True  # never cached: so that a revoked one ends at once
+            return ""
+        app = self.app_passwords.verify(key, password, protocol=protocol, peer_ip=peer_ip)
+        if app is not None:
+            return app  # never cached: so that a revoked one ends at once
         if self.passwords.verify(key, password):
             self._cache.add(key, password, stamp)
-            return True
-        return False
+            return ""
+        return None
 
     def _refuse_banned(self, user: str, account: Account | None, protocol: str, peer_ip: str) -> None:
         key = account.key if account else user.casefold()
@@ -124,9 +127,9 @@ class Authenticator:
         self._database(lambda: self.throttle.failed(peer_ip, key, password))
         return AuthError(WRONG, delay=self._delay())
 
-    def _welcome(self, account: Account, protocol: str, peer_ip: str) -> Account:
+    def _welcome(self, account: Account, protocol: str, peer_ip: str, app_password: str = "") -> Account:
         self._database(lambda: self.throttle.succeeded(peer_ip, account.key))
-        self._emit(SignedIn(self._now(), "", account.key, protocol, peer_ip, True))
+        self._emit(SignedIn(self._now(), "", account.key, protocol, peer_ip, True, app_password=app_password))
         return account
 
     def _delay(self) -> float:

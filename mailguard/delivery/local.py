@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from mailguard.auth.accounts import Account
 from mailguard.delivery.forward import LOOPS, Forwarder
+from mailguard.delivery.personal import Personal
 from mailguard.delivery.router import Route, Router
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
@@ -24,7 +25,7 @@ LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
 
 class LocalDelivery:
     """Delivers for SMTP and for the queue. ``open_store`` gives an account's mail; ``forwarder`` takes what an
-    address of ours sends on to the outside."""
+    address of ours sends on to the outside; ``personal`` does what a mailbox's owner wants done beside a delivery."""
 
     def __init__(
         self,
@@ -32,11 +33,13 @@ class LocalDelivery:
         open_store: Callable[[Account], AccountStore],
         log: Any,
         forwarder: Forwarder | None = None,
+        personal: Personal | None = None,
     ) -> None:
         self._router = router
         self._forwarder = forwarder
         self._open = open_store
         self._log = log
+        self._personal = personal
 
     def is_local(self, domain: str) -> bool:
         """Whether the domain is ours."""
@@ -47,6 +50,11 @@ class LocalDelivery:
     ) -> list[Account]:
         """Delivers to each account; durable when it returns. Returns the accounts that could not take it; never
         raises for what is wrong with one of them."""
+        personal = self._personal if mailbox == "INBOX" else None
+        if personal is not None:
+            accounts = [a for a in accounts if not personal.moves_on(envelope, message, a)]
+        if not accounts:
+            return []
         top = [return_path(envelope)]
         if len(accounts) == 1:
             # With several, the one file they share would tell each of the others.
@@ -64,6 +72,8 @@ class LocalDelivery:
                 failed.append(account)
             else:
                 self._log.info("delivered", id=envelope.id, to=account.key, where=mailbox)
+                if personal is not None:
+                    personal.delivered(envelope, message, account)
         return failed
 
     def _one(

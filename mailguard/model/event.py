@@ -95,13 +95,15 @@ class Flagged(Event):
 
 @dataclass(frozen=True, slots=True)
 class SignedIn(Event):
-    """A sign-in succeeded or failed (``ok``) over ``protocol``; ``reason`` says why not."""
+    """A sign-in succeeded or failed (``ok``) over ``protocol``; ``reason`` says why not. ``app_password`` is the
+    name of the one that was used."""
 
     account: str
     protocol: str
     peer_ip: str
     ok: bool
     reason: str = ""
+    app_password: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,12 @@ class TlsContexts:
         """All of them, the default one first."""
         return (self._loaded.certificate, *dict.fromkeys(self._loaded.certificates.values()))
 
+    def files_for(self, name: str) -> tuple[Path, Path]:
+        """The PEM files of certificate and key that are shown to a client that asks for this name."""
+        own, *others = self._files()
+        _, certificate, key = next((entry for entry in others if name.lower() in entry[0]), own)
+        return certificate, key
+
     def reload(self) -> None:
         """Reads the files again. Raises TlsError, and the old ones stay."""
         self._loaded = self._load()

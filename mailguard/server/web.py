@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mailguard.server.web_answer import EMPTY_404, Answer, asked
+from mailguard.server.web_answer import EMPTY_404, MAX_BODY, Answer, asked
 from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_serve import MAX_BODY
 from mailguard.server.web_setup import SetupPages
 
 MAX_LINE = 4096  # octets of path and query

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 TEXT = "text/plain; charset=utf-8"
+MAX_BODY = 8_192  # octets of a set-up request
 _PARAMETERS = 20  # of a query, at most
 _SAFE = {"X-Content-Type-Options": "nosniff"}
 
@@ -61,8 +62,9 @@ def asked(environ: Mapping[str, Any], *, peer_ip: str, secure: bool, authorizati
     path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
 
     def body() -> bytes:
-        length = environ.get("CONTENT_LENGTH") or "0"
-        read: bytes = environ["wsgi.input"].read(int(length) if length.isdecimal() else 0)
+        chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+        length = MAX_BODY if chunked else int(environ.get("CONTENT_LENGTH") or 0)
+        read: bytes = environ["wsgi.input"].read(length)
         return read
 
     return Asked(

@@ -14,7 +14,7 @@ from typing import Any
 from mailguard.net.tls import TlsContexts
 
 MAX_HEADER = 16_384
-MAX_BODY = 8_192
+MAX_BODY = 65_536  # of a form; set-up requests have a lower bound of their own
 READ_TIMEOUT = 5  # seconds for a whole request, and for a kept connection until the next one
 HURRY = 1.0  # seconds a request may take to arrive while others wait for a thread
 MAX_REQUESTS = 5  # on one connection

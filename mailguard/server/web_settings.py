@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mailguard.auth.accounts import Directory
+from mailguard.delivery.forwarding import Allowed
 from mailguard.net.listening import ListenerSettings
 from mailguard.protocol.autoconfig.request import Provider, Security, Service
 
@@ -38,6 +39,10 @@ class WebSettings(BaseModel):
     metrics_token: str = Field(default="", description="bearer token for /metrics; empty: from this machine only")
     rate: int = Field(default=30, ge=1, description="requests a minute from one address (IPv6: one /64)")
     burst: int = Field(default=60, ge=1, description="requests at once before the rate counts")
+    account: bool = Field(default=True, description="serve the account page, where people look after their mailbox")
+    forward: Allowed = Field(
+        default="anywhere", description="where people may forward their mail to: `anywhere`, `here` or `nowhere`"
+    )
     proxies: tuple[str, ...] = Field(
         default=(), description="networks of reverse proxies whose X-Forwarded-For and -Proto are believed"
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import re
 import signal
+import smtplib
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -71,6 +76,57 @@ def test_a_certificate_replaced_after_that_reload_is_shown(server: Any) -> None:
     for _ in server.workers():
         server.wait_for("certificates reloaded")
     assert get(server, "/healthz", "new.test")[0] == 200  # trusts the new one alone
+
+
+class Browser:
+    """Just enough of one: a cookie and the token of the last form."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.cookies: dict[str, str] = {}
+        self.token = ""
+
+    def ask(self, path: str, **fields: str) -> str:
+        context = ssl.create_default_context(cafile=str(self.server.folder / "tls/certificate.pem"))
+        client = http.client.HTTPSConnection("localhost", self.server.port(443), context=context, timeout=20)
+        context.check_hostname = False
+        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())}
+        body = urllib.parse.urlencode({"form_token": self.token, **fields}) if fields else None
+        headers |= {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+        with contextlib.closing(client):
+            client.request("POST" if body else "GET", path, body, headers)
+            with client.getresponse() as answer:
+                page = answer.read().decode()
+                for name, value in answer.headers.items():
+                    if name.lower() == "set-cookie":
+                        key, _, rest = value.partition("=")
+                        self.cookies[key] = rest.partition(";")[0]
+        if found := re.search(r'name="form_token" value="([^"]+)"', page):
+            self.token = found[1]
+        assert answer.status in (200, 303), page
+        return self.ask(answer.headers["Location"]) if answer.status == 303 else page
+
+
+def test_an_answer_while_away_and_a_forward_between_our_own(server: Any) -> None:
+    browser = Browser(server)
+    browser.ask("/account/sign-in")
+    page = browser.ask("/account/sign-in", user="user1@office.test", password=installed.PASSWORD)
+    assert "user1@office.test" in page
+    assert "Your reply is on" in browser.ask("/account/away", action="on", text="Back on Monday")
+    assert "Your mail is sent on" in browser.ask("/account/forwarding", targets="user2@office.test", keep="1")
+    with smtplib.SMTP("127.0.0.1", server.port(25)) as client:
+        client.sendmail(
+            "bea@elsewhere.test", ["user1@office.test"], "To: user1@office.test\r\nSubject: s-1\r\n\r\nx\r\n"
+        )
+    server.wait_for("forwarded")
+    assert "to=bea@elsewhere.test" in server.wait_for("out-of-office reply")
+    server.wait_for("delivered id=")
+    other = server.folder / "data/mail/office.test/user2"
+    (arrived,) = [p.read_bytes() for p in other.rglob("new/*")]
+    assert b"Delivered-To: user1@office.test\r\n" in arrived and b"Return-Path: <SRS0=" in arrived
+    page = browser.ask("/account/activity")
+    assert "This page" in page
+    assert browser.ask("/account/sign-out", x="1")
 
 
 def test_dns_show(server: Any) -> None:

@@ -133,7 +133,7 @@ def test_an_address_that_is_not_admitted_is_hung_up_on(served: Served) -> None:
 
 def test_bounds(served: Served) -> None:
     client = http.client.HTTPConnection("localhost", served.http, timeout=10)
-    client.request("POST", "/", b"x" * 9000)
+    client.request("POST", "/", b"x" * 70_000)
     with client.getresponse() as answer:
         assert answer.status == 413
         answer.read()
