@@ -29,13 +29,15 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Event):
-    """A message got its 250: it is durable now."""
+    """A message got its 250: it is durable now. ``stored`` says for each recipient of ours where its copies went:
+    ``ann@office.example/INBOX``, ``queue``, ``quarantine``, several with commas."""
 
     session_id: str
     user: str
     mail_from: str
     recipients: tuple[str, ...]
     size: int
+    stored: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,8 @@ class _Connection:
         mail.outcome(where)
         rcpts = tuple(str(r.address) for r in envelope.recipients)
         user, sender = self._session.user, envelope.reverse_path
-        service.emit(Accepted(service.now(), envelope.id, self._session.id, user, sender, rcpts, len(message)))
+        now, size, stored = service.now(), len(message), tuple(where.items())
+        service.emit(Accepted(now, envelope.id, self._session.id, user, sender, rcpts, size, stored))
         return Reply.of(250, "2.0.0", f"taken as {envelope.id}")
 
     def _sends_on(self, recipient: Recipient) -> tuple[Address, ...]:

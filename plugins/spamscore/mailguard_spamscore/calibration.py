@@ -1,14 +1,17 @@
-"""From log-odds to points: where the line for Junk lies is read off the scores of local ham.
+"""From log-odds to points: where the line for Junk lies, and how it comes down as this server proves itself.
 
-Every lesson first notes the score the message would have got, so the histograms measure the learner on mail it
-had not seen. The line is the score that all but one in a thousand of the local ham stay below, plus a margin, and
-never below a floor; the floor is high while little is known. Points are the score in units of that line:
-``JUNK_POINTS`` is the line itself.
+Points are the score in units of the line: ``JUNK_POINTS`` is the line itself, on any day. The line begins high, comes
+down as mail is learnt, and comes down all the way only on evidence from mail that was scored as it arrived and then
+confirmed: an archive taught at once says little about the scores of tomorrow's mail. Should local ham score higher
+than that, the line goes up with it: it stays above the scores of all but a thousandth of the local ham, with the
+tail measured over the histogram that every confirmed arrival is noted in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 
 from .model import BIN_WIDTH, BINS, Model
 
@@ -17,14 +20,20 @@ UNSURE_POINTS = 3.0
 MOST_POINTS = 14.0
 LEAST_POINTS = -8.0
 
-COLD_LINE = 5.0
-WARM_FLOOR = 1.5
-HAM_NEEDED = 200.0
-SPAM_NEEDED = 50.0
-QUANTILE = 0.999
+COLD_LINE = 4.0
+"""With nothing learnt: the rules alone must be this sure."""
+TAUGHT_LINE = 2.6
+"""With HAM_NEEDED and SPAM_NEEDED messages learnt."""
+PROVEN_LINE = 1.5
+"""With CONFIRMED_NEEDED ham confirmed after arrival on top."""
 HIGHEST_LINE = 9.0
-_MARGIN = 0.25
+HAM_NEEDED = 150.0
+SPAM_NEEDED = 30.0
+CONFIRMED_NEEDED = 300.0
 _MEMORY = 4000.0
+_TAIL = 0.02
+_TAIL_LEAST = 8.0
+_ABOVE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +50,54 @@ class Line:
 
 
 def note(model: Model, score: float, label: int) -> None:
-    """Counts a score in the model's histogram; old counts fade. The caller holds ``model.writing``."""
+    """Counts the score a confirmed arrival had; old counts fade. The caller holds ``model.writing``."""
     bins = model.spam_bins if label else model.ham_bins
     bins[_bin(score)] += 1.0
-    total = sum(bins)
-    if total > _MEMORY:
+    if not label:
+        model.counts[3] += 1
+    if sum(bins) > _MEMORY:
         for i in range(BINS):
             bins[i] *= 0.5
 
 
-def floor(ham: float, spam: float) -> float:
-    """The lowest allowed line: ``COLD_LINE`` with nothing learnt, ``WARM_FLOOR`` once enough is."""
-    known = min(1.0, ham / HAM_NEEDED, spam / SPAM_NEEDED)
-    return COLD_LINE + (WARM_FLOOR - COLD_LINE) * known
+def floor(ham: float, spam: float, confirmed: float) -> float:
+    """The lowest allowed line."""
+    known = max(0.0, min(1.0, ham / HAM_NEEDED, spam / SPAM_NEEDED))
+    proven = known * min(1.0, confirmed / CONFIRMED_NEEDED)
+    return COLD_LINE - (COLD_LINE - TAUGHT_LINE) * known - (TAUGHT_LINE - PROVEN_LINE) * proven
 
 
 def line(shared: Model, personal: Model | None = None) -> Line:
-    """The line for an account: from its own ham once there is enough, with everybody's ham before that."""
-    own = sum(personal.ham_bins) if personal else 0.0
-    bins = list(personal.ham_bins) if personal and own >= HAM_NEEDED else list(shared.ham_bins)
-    ham = max(shared.ham, personal.ham if personal else 0.0)
-    spam = max(shared.spam, personal.spam if personal else 0.0)
-    at = max(floor(ham, spam), min(HIGHEST_LINE, quantile(bins, QUANTILE) + _MARGIN))
+    """The line for an account: from its own mail once there is enough of it, with everybody's before that."""
+    ham, spam, confirmed = shared.ham, shared.spam, float(shared.counts[3])
+    own = shared
+    if personal:
+        ham, spam = max(ham, personal.ham), max(spam, personal.spam)
+        confirmed = max(confirmed, float(personal.counts[3]))
+        if personal.counts[3] >= HAM_NEEDED:
+            own = personal
+    if own.tail[0] != own.counts[3]:
+        own.tail = float(own.counts[3]), tail(list(own.ham_bins))
+    at = max(floor(ham, spam, confirmed), min(HIGHEST_LINE, own.tail[1]))
     return Line(at, int(ham), int(spam))
 
 
-def quantile(bins: list[float], share: float) -> float:
-    """The score below which this share of the counts lies (upper edge of its bin), -16.0 without any."""
-    left = sum(bins) * (1 - share)
-    for i in range(BINS - 1, -1, -1):
-        left -= bins[i]
-        if left < 0:
-            return (i + 1 - BINS // 2) * BIN_WIDTH
-    return -BINS // 2 * BIN_WIDTH
+def tail(bins: Sequence[float]) -> float:
+    """The score that a thousandth of the counted ham is expected to lie above, -16.0 while too few are counted.
+
+    Read off an exponential fitted to the uppermost fiftieth: the thousandth itself is two or three messages, too few
+    to hang the line on.
+    """
+    count = sum(bins)
+    left = count * _TAIL
+    upper, start = 0.0, BINS
+    while start and upper + bins[start - 1] <= left:
+        start -= 1
+        upper += bins[start]
+    if upper < _TAIL_LEAST:
+        return -16.0
+    excess = sum(bins[k] * (k - start + 0.5) * BIN_WIDTH for k in range(start, BINS)) / upper
+    return (start - BINS // 2) * BIN_WIDTH + excess * max(0.0, log(upper / count / _ABOVE))
 
 
 def _bin(score: float) -> int:

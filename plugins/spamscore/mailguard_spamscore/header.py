@@ -5,16 +5,18 @@ from __future__ import annotations
 import binascii
 import itertools
 import re
+from collections.abc import Callable
 
 from .part import Tree
 from .visible import Seen, tidy, to_text
 
 _ENCODED = re.compile(rb"=\?([^?\s]{1,40})\?([bq])\?([^?\s]{0,400})\?=(?:\s+(?==\?))?", re.I)
 _ADDRESS = re.compile(rb"<?\s*([^\s<>\"@,;]{1,80})@([a-z0-9.\-\[\]]{1,200})", re.I)
-_IP = re.compile(rb"\b(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
+_IP = re.compile(rb"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b")
 _HELO = re.compile(rb"from\s+(\S{1,100})|helo[= ]([^\s)]{1,100})", re.I)
 _ALNUM = re.compile(rb"[a-z0-9]{2,24}")
 _DIGITS = re.compile(rb"[0-9]+")
+_MAX_HOPS = 4
 _LETTERS = re.compile(rb"[a-zA-Z]+")
 
 
@@ -38,7 +40,7 @@ def subject_of(tree: Tree) -> bytes:
     value = tree.first(b"subject")[:1000]
     if value.isascii() and b"=?" not in value:
         return value.lower()
-    return tidy(unword(value), Seen()).encode("utf-8", "replace")
+    return tidy(unword(value), Seen())
 
 
 def shape(value: bytes) -> bytes:
@@ -54,7 +56,7 @@ def address_of(value: bytes) -> tuple[bytes, bytes, bytes]:
     return value[: match.start()].strip(b' "<'), match[1].lower(), match[2].lower()
 
 
-def header_tokens(tree: Tree, subject: bytes, word: re.Pattern[bytes]) -> list[bytes]:
+def header_tokens(tree: Tree, subject: bytes, words_of: Callable[[bytes], list[bytes]]) -> list[bytes]:
     """Source-neutral: From, Reply-To, Subject, mailer and Content-* only."""
     out: set[bytes] = set()
     domains = {}
@@ -70,7 +72,7 @@ def header_tokens(tree: Tree, subject: bytes, word: re.Pattern[bytes]) -> list[b
         out |= {tag + b"l:" + local, tag + b"s:" + shape(local), tag + b"r:" + b".".join(labels[-2:])}
         if display:
             text = unword(display)
-            out.update([tag + b"n:" + w for w in word.findall(text.lower().encode("utf-8", "replace"))[:12]])
+            out.update([tag + b"n:" + w for w in words_of(text.lower().encode("utf-8", "replace"))[:12]])
             out.add(tag + b"case:%d%d%d" % (text.isupper(), text.islower(), "@" in text))
             out.add(tag + b"enc:" + display[:10].lower() if display.startswith(b"=?") else tag + b"raw")
         else:
@@ -78,7 +80,7 @@ def header_tokens(tree: Tree, subject: bytes, word: re.Pattern[bytes]) -> list[b
     if b"r" in domains and b"f" in domains:
         out.add(b"r=f:%d" % (domains[b"r"] == domains[b"f"]))
     raw = tree.first(b"subject")
-    out.update([b"s:" + w for w in word.findall(subject)[:40]])
+    out.update([b"s:" + w for w in words_of(subject)[:40]])
     out.add(b"sl:%d" % len(subject).bit_length())
     out.add(b"sc:%d%d%d%d" % (raw.isupper(), b"!" in raw, b"?" in subject, b"=?" in raw))
     out.add(b"s0:" + b" ".join(subject.split()[:1])[:16])
@@ -96,21 +98,31 @@ def header_tokens(tree: Tree, subject: bytes, word: re.Pattern[bytes]) -> list[b
     return list(out)
 
 
+def _hop_tokens(number: int, hop: bytes) -> list[bytes]:
+    # What our own server writes behind the client's names differs between arrival and delivery.
+    lower = hop[:600].lower()
+    if not number:
+        lower = lower.split(b" by ", 1)[0]
+    out = []
+    for ip in _IP.findall(lower)[:2]:
+        net = ip.rpartition(b".")[0]
+        out += [b"i24:" + net, b"i16:" + net.rpartition(b".")[0]]
+    for helo, helo2 in _HELO.findall(lower)[:2]:
+        host = (helo or helo2).strip(b"()[]")
+        out += [b"he:" + host, b"hr:" + b".".join(host.rsplit(b".", 2)[-2:])]
+        out.append(b"hs:%d:" % min(number, 2) + shape(host))
+    if number < 2:
+        out += [b"hw:%d:" % number + w for w in _ALNUM.findall(lower)[:24]]
+    return out
+
+
 def local_tokens(tree: Tree) -> list[bytes]:
     """What the way to this server left behind: hops, recipients, ids, dates, list fields, names and order of fields."""
     out: set[bytes] = set()
     hops = [v for n, v in tree.fields if n == b"received"]
     out.add(b"hops:%d" % len(hops))
-    for i, hop in enumerate(hops[:6]):
-        # What our own server writes behind the client's names differs between arrival and delivery.
-        lower = hop.lower() if i else hop.lower().split(b" by ", 1)[0]
-        for a, b, c, _ in _IP.findall(lower)[:3]:
-            out |= {b"i16:" + a + b"." + b, b"i24:" + a + b"." + b + b"." + c}
-        for helo, helo2 in _HELO.findall(lower)[:2]:
-            host = (helo or helo2).strip(b"()[]")
-            out |= {b"he:" + host, b"hr:" + b".".join(host.split(b".")[-2:]), b"hs:%d:" % min(i, 2) + shape(host)}
-        if i < 3:
-            out.update([b"hw:%d:" % i + w for w in _ALNUM.findall(lower)[:30]])
+    for i, hop in enumerate(hops[:_MAX_HOPS]):
+        out.update(_hop_tokens(i, hop))
     names = [n for n, _ in tree.fields][:60]
     out.update([b"h:" + n for n in names])
     trimmed = [n for n in dict.fromkeys(names) if n != b"received"]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from mailguard.plugin import Store
 
-from .name import FREEMAIL, Signals
-from .token import registered
+from .name import FREEMAIL, Signals, registered
 
 _HALF_LIFE = 45 * 86400.0
 _KEEP = 400 * 86400.0
@@ -37,7 +36,8 @@ class History:
         if not isinstance(row, Mapping):
             return Past(at=now)
         fade = 0.5 ** (max(0.0, now - row.get("at", now)) / _HALF_LIFE)
-        return Past(*(row.get(name, 0.0) * fade for name in ("wrote", "good", "bad", "answered")), at=now)
+        wrote, good, bad, answered = (row.get(name, 0.0) * fade for name in ("wrote", "good", "bad", "answered"))
+        return Past(wrote, good, bad, answered, now)
 
     def add(
         self, key: str, now: float, *, wrote: float = 0, good: float = 0, bad: float = 0, answered: float = 0

@@ -21,6 +21,8 @@ from .signal_header import header_signals
 from .token import Features, extract
 
 _MAX_OPEN = 64
+_LEAST_PRIOR = 0.4
+_PRIOR_HALF = 25.0
 _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
 
 
@@ -91,7 +93,7 @@ class Judge:
         circumstance = circumstance or Circumstance()
         features = extract(raw)
         signals = header_signals(features.tree, circumstance.now)
-        signals.update(content_signals(features.tree, features.seen))
+        signals.update(content_signals(features))
         signals.update(circumstance.signals)
         features = replace(
             features,
@@ -110,23 +112,26 @@ class Judge:
         word = "spam" if points >= JUNK_POINTS else "unsure" if points >= UNSURE_POINTS else "ham"
         return Judgement(points, word, total, where)
 
-    def learn(self, seen: Seen, label: int, account: str = "", *, share: float = 1.0, count: bool = True) -> None:
-        """One lesson: for the account named at the full rate, for everybody at ``share`` of it. ``count`` False
-        is for pressing the same lesson home: it enters neither counts nor histograms nor the sample."""
+    def kept(self, seen: Seen, label: int, share: float = 1.0) -> Kept:
+        """A message as it is learnt and remembered: as spam (1) or ham (0), for everybody at ``share`` of the rate."""
+        return Kept(seen.numbers, label, share, sum(r.weight for r in seen.prior))
+
+    def learn(self, kept: Kept, account: str = "", *, arrived: float | None = None, count: bool = True) -> None:
+        """One lesson: for the account named at the full rate, for everybody at the share of it. ``arrived`` is the
+        score (log-odds) this message had when it arrived, if it did. ``count`` False is for pressing the same
+        lesson home: it enters neither counts nor the sample."""
         personal = self.personal(account, create=True) if account else None
-        prior = self._prior(seen, personal)
-        before = score(seen.numbers, self.shared, personal, prior).total
-        kept = Kept(seen.numbers, label, share)
+        weight = self.prior_share(personal)
         if personal:
             with personal.writing():
-                if count:
-                    note(personal, before, label)
-                learn_personal(personal, self.shared, kept, prior, chance=self._chance, count=count)
-        if share > 0:
+                if arrived is not None:
+                    note(personal, arrived, kept.label)
+                learn_personal(personal, self.shared, kept, weight, chance=self._chance, count=count)
+        if kept.share > 0:
             with self.shared.writing():
-                if count:
-                    note(self.shared, before, label)
-                learn_shared(self.shared, kept, prior, chance=self._chance, count=count)
+                if arrived is not None:
+                    note(self.shared, arrived, kept.label)
+                learn_shared(self.shared, kept, weight, chance=self._chance, count=count)
 
     def uncount(self, account: str, label: int) -> None:
         """Takes one message of this label out of the counts: it was relabelled or forgotten."""
@@ -142,11 +147,11 @@ class Judge:
             self.path_of(account).unlink(missing_ok=True)
 
     def prior_share(self, personal: Model | None) -> float:
-        """How much of the rules' weights counts: all while nothing is learnt, a quarter in the end."""
+        """How much of the rules' weights counts: all while nothing is learnt, less and less as ham and spam are."""
         known = min(self.shared.ham, self.shared.spam)
         if personal:
             known = max(known, min(personal.ham, personal.spam))
-        return 0.25 + 0.75 / (1 + known / 50)
+        return _LEAST_PRIOR + (1 - _LEAST_PRIOR) / (1 + known / _PRIOR_HALF)
 
     def _prior(self, seen: Seen, personal: Model | None) -> float:
         return sum(r.weight for r in seen.prior) * self.prior_share(personal)

@@ -1,10 +1,10 @@
 """Hashed online logistic regressions whose scores add up: a global one for all, a personal one for each account.
 
-The score is in log-odds. The global model sees what any server would see alike (words, tags, 4-grams). The
-personal model sees the words again, and the tags together with what is local to this server; it is trained on
-the sum of both, so that it learns what the global model gets wrong, and its part is bounded, so that hops and
-recipients alone never decide. Each regression has binary features scaled to unit length and AdaGrad steps, and
-learns only while a message is on the wrong side or inside a margin.
+The score is in log-odds. The global model sees what any server would see alike (words, tags, 4-grams) and learns on
+its own score. The personal model sees the same and what is local to this server; it learns on the sum of both, so
+that it takes up what the global model gets wrong, and its part is bounded. Each table is a regression of its own with
+binary features scaled to unit length; a lesson is one AdaGrad step, taken only while the message is on the wrong side
+or inside a margin. After each lesson remembered ones are rehearsed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from .index import Indexed
 from .model import Model, Table
 from .rehearsal import Kept, keep, recall
 
-MARGIN = 3.0
-RATE = 0.5
+HAM_MARGIN = 2.0
+SPAM_MARGIN = 3.0
 EPSILON = 0.01
-PERSONAL_BOUND = 3.0
+SHARED_RATES = {"words": 0.25, "tags": 0.25, "grams": 0.15}
+PERSONAL_RATES = {"words": 0.25, "tags": 0.25, "grams": 0.15}
+PERSONAL_BOUND = 5.0
 """The personal model's part of the score stays within plus and minus this many log-odds."""
+EARLY = 1000
+EARLY_REHEARSALS = 3
+REHEARSALS = 1
+"""So many remembered messages are rehearsed with each of the first EARLY lessons, and with each later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +45,46 @@ class Score:
         return self.shared + self.personal + self.prior
 
 
-Group = tuple[Table, list[int], float]
+@dataclass(slots=True)
+class Group:
+    """The features of one message in one table: their numbers, and the value each of them has."""
+
+    table: Table
+    found: list[int]
+    scale: float
+    rate: float
 
 
-def _groups(model: Model, numbers: Indexed) -> list[Group]:
-    tables = model.tables
-    if "grams" in tables:
-        pairs = [("words", numbers.words), ("tags", numbers.tags), ("grams", numbers.grams)]
-    else:
-        pairs = [("tags", sorted({*numbers.tags, *numbers.local})), ("words", numbers.words)]
+def _groups(model: Model, numbers: Indexed, rates: dict[str, float], *, local: bool) -> list[Group]:
     groups = []
-    for name, found in pairs:
-        table = tables[name]
-        if found and found[-1] > table.mask:
-            mask = table.mask
-            found = list({i & mask for i in found})
-        groups.append((table, found, 1 / sqrt(len(found) or 1)))
+    for name, table in model.tables.items():
+        found: list[int] = getattr(numbers, name)
+        if local and name == "tags":
+            found = list({*found, *numbers.local})
+        if table.narrow:
+            found = list(map(table.mask.__and__, found))
+        groups.append(Group(table, found, 1 / sqrt(len(found) or 1), rates[name]))
     return groups
+
+
+def shared_groups(model: Model, numbers: Indexed) -> list[Group]:
+    """The message in the tables of the global model."""
+    return _groups(model, numbers, SHARED_RATES, local=False)
+
+
+def personal_groups(model: Model, numbers: Indexed) -> list[Group]:
+    """The message in the tables of a personal model."""
+    return _groups(model, numbers, PERSONAL_RATES, local=True)
 
 
 def _sum(groups: list[Group]) -> float:
     total = 0.0
-    for table, found, scale in groups:
+    for group in groups:
+        found, weights = group.found, group.table.weights
         if len(found) > 1:
-            total += sum(itemgetter(*found)(table.weights)) * scale
+            total += sum(itemgetter(*found)(weights)) * group.scale
         elif found:
-            total += table.weights[found[0]]
+            total += weights[found[0]]
     return total if total == total else 0.0  # a damaged weight (NaN) must not decide
 
 
@@ -74,70 +94,66 @@ def _bounded(value: float) -> float:
 
 def score(numbers: Indexed, shared: Model, personal: Model | None = None, prior: float = 0.0) -> Score:
     """The score of a message. ``prior`` is what the rules say before anything was learnt."""
-    common = _sum(_groups(shared, numbers))
-    own = _bounded(_sum(_groups(personal, numbers))) if personal else 0.0
+    common = _sum(shared_groups(shared, numbers))
+    own = _bounded(_sum(personal_groups(personal, numbers))) if personal else 0.0
     return Score(common, own, prior)
 
 
-def _step(groups: list[Group], error: float, rate: float) -> None:
-    for table, found, scale in groups:
-        gradient = error * scale
+def _step(groups: list[Group], error: float, share: float) -> None:
+    for group in groups:
+        gradient = error * group.scale
         square = gradient * gradient
-        change = rate * gradient
-        weights, sums = table.weights, table.sums
-        for i in found:
+        change = share * group.rate * gradient
+        weights, sums = group.table.weights, group.table.sums
+        for i in group.found:
             total = sums[i] + square
             sums[i] = total
             weights[i] += change / sqrt(total + EPSILON)
 
 
-def _error(total: float, label: int, margin: float) -> float:
+def _error(total: float, label: int) -> float:
     """How far the probability is off, 0.0 when the message is on its side by the margin."""
-    if (total if label else -total) >= margin:
+    if (total if label else -total) >= (SPAM_MARGIN if label else HAM_MARGIN):
         return 0.0
     return label - 1 / (1 + exp(-max(-30.0, min(30.0, total))))
 
 
-def _teach_shared(model: Model, kept: Kept, prior: float) -> None:
-    groups = _groups(model, kept.numbers)
-    error = _error(_sum(groups) + prior, kept.label, MARGIN)
+def _teach_shared(model: Model, kept: Kept, weight: float) -> None:
+    groups = shared_groups(model, kept.numbers)
+    error = _error(_sum(groups) + kept.prior * weight, kept.label)
     if error:
-        _step(groups, error, RATE * kept.share)
+        _step(groups, error, kept.share)
 
 
-def _teach_personal(model: Model, shared: Model, kept: Kept, prior: float) -> None:
-    groups = _groups(model, kept.numbers)
-    own = _bounded(_sum(groups))
-    error = _error(_sum(_groups(shared, kept.numbers)) + own + prior, kept.label, MARGIN)
+def _teach_personal(model: Model, shared: Model, kept: Kept, weight: float) -> None:
+    groups = personal_groups(model, kept.numbers)
+    others = _sum(shared_groups(shared, kept.numbers)) + kept.prior * weight
+    error = _error(others + _bounded(_sum(groups)), kept.label)
     if error:
-        _step(groups, error, RATE)
+        _step(groups, error, 1.0)
 
 
-def learn_shared(model: Model, kept: Kept, prior: float = 0.0, *, chance: random.Random, count: bool = True) -> None:
-    """One lesson of the global model, and one remembered message rehearsed. The caller holds ``model.writing``."""
+def _remember(model: Model, kept: Kept, chance: random.Random) -> list[Kept]:
+    """Counts a lesson and takes it into the sample; returns those to rehearse with it."""
     seen = int(model.counts[2])
-    _teach_shared(model, kept, prior)
-    if not count:
-        return
-    old = recall(model, seen, chance)
-    if old:
-        _teach_shared(model, old, 0.0)
-    keep(model, kept.numbers, kept.label, kept.share, seen, chance)
+    drawn = [recall(model, seen, chance) for _ in range(EARLY_REHEARSALS if seen < EARLY else REHEARSALS)]
+    keep(model, kept, seen, chance)
     model.counts[kept.label] += 1
     model.counts[2] = seen + 1
+    return [old for old in drawn if old]
+
+
+def learn_shared(model: Model, kept: Kept, weight: float, *, chance: random.Random, count: bool = True) -> None:
+    """One lesson of the global model; ``weight`` is that of the rules. The caller holds ``model.writing``."""
+    _teach_shared(model, kept, weight)
+    for old in _remember(model, kept, chance) if count else ():
+        _teach_shared(model, old, weight)
 
 
 def learn_personal(
-    model: Model, shared: Model, kept: Kept, prior: float = 0.0, *, chance: random.Random, count: bool = True
+    model: Model, shared: Model, kept: Kept, weight: float, *, chance: random.Random, count: bool = True
 ) -> None:
     """The same for a personal model. The caller holds its ``writing``."""
-    seen = int(model.counts[2])
-    _teach_personal(model, shared, kept, prior)
-    if not count:
-        return
-    old = recall(model, seen, chance)
-    if old:
-        _teach_personal(model, shared, old, 0.0)
-    keep(model, kept.numbers, kept.label, kept.share, seen, chance)
-    model.counts[kept.label] += 1
-    model.counts[2] = seen + 1
+    _teach_personal(model, shared, kept, weight)
+    for old in _remember(model, kept, chance) if count else ():
+        _teach_personal(model, shared, old, weight)

@@ -48,19 +48,23 @@ class Layout:
         return HEAD + sum(8 << bits for _, bits in self.tables) + self.slots * SLOT
 
 
-GLOBAL = Layout(1, (("words", WORD_BITS), ("tags", TAG_BITS), ("grams", GRAM_BITS)), 700)
-PERSONAL = Layout(2, (("tags", TAG_BITS), ("words", 17)), 300)
+GLOBAL = Layout(1, (("words", WORD_BITS), ("tags", TAG_BITS), ("grams", GRAM_BITS)), 1200)
+PERSONAL = Layout(2, (("words", 17), ("tags", TAG_BITS), ("grams", 16)), 250)
+_FULL_BITS = {"words": WORD_BITS, "tags": TAG_BITS, "grams": GRAM_BITS}
 
 
 class Table:
-    """Weights and AdaGrad sums of one hashed logistic regression, as float views into the map."""
+    """Weights and AdaGrad sums of one hashed logistic regression, as float views into the map.
 
-    __slots__ = ("bits", "mask", "sums", "weights")
+    ``narrow`` says that the table has fewer places than the features have numbers, so that ``mask`` is needed.
+    """
 
-    def __init__(self, view: memoryview, bits: int) -> None:
+    __slots__ = ("mask", "narrow", "sums", "weights")
+
+    def __init__(self, view: memoryview, bits: int, *, narrow: bool) -> None:
         half = 4 << bits
-        self.bits = bits
         self.mask = (1 << bits) - 1
+        self.narrow = narrow
         self.weights = view[:half].cast("f")
         self.sums = view[half:].cast("f")
 
@@ -71,12 +75,16 @@ class Table:
 
 
 class Model:
-    """An open model file. Threads may score at any time; learning goes through ``writing``."""
+    """An open model file. Threads may score at any time; learning goes through ``writing``.
+
+    ``tail`` is kept for the calibration: at how many confirmed ham the tail of their scores was last read, and it.
+    """
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
         self.layout = layout
         self._thread = threading.Lock()
+        self.tail = (-1.0, -16.0)
         self._open(create=not path.exists())
 
     def _open(self, *, create: bool) -> None:
@@ -93,13 +101,13 @@ class Model:
         if feature_set != FEATURE_SET:
             raise ModelError(f"{self.path}: made for feature set {feature_set}, this is {FEATURE_SET}; rebuild it")
         self._view = memoryview(self._map)
-        self.counts = self._view[64:128].cast("d")  # ham, spam learnt; lessons; sum of shares
+        self.counts = self._view[64:128].cast("d")  # ham, spam learnt; lessons; ham confirmed
         self.ham_bins = self._view[1024 : 1024 + 8 * BINS].cast("d")
         self.spam_bins = self._view[1024 + 8 * BINS : 1024 + 16 * BINS].cast("d")
         self.tables: dict[str, Table] = {}
         at = HEAD
         for name, bits in self.layout.tables:
-            self.tables[name] = Table(self._view[at : at + (8 << bits)], bits)
+            self.tables[name] = Table(self._view[at : at + (8 << bits)], bits, narrow=bits < _FULL_BITS[name])
             at += 8 << bits
         self.slots_at = at
 

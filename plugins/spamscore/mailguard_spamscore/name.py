@@ -67,7 +67,7 @@ BRAND: MappingProxyType[str, tuple[bytes, ...]] = MappingProxyType(
 )
 """Names often borrowed, and what must be in the domain of those who own them."""
 
-URL_BRAND = tuple(
+URL_BRAND = frozenset(
     b"paypal amazon icloud microsoft office365 netflix facebook instagram whatsapp docusign metamask coinbase"
     b" binance bradesco santander sparkasse volksbank postbank".split()
 )
@@ -78,3 +78,13 @@ PROGRAM = frozenset(
 MACRO = frozenset(b"docm xlsm pptm dotm xltm xlam xls doc ppt slk xll".split()) - frozenset(b"xls doc ppt".split())
 PAGE = frozenset(b"htm html shtml xhtml svg mht mhtml".split())
 PAPER = frozenset(b"pdf doc docx xls xlsx jpg jpeg png txt zip ppt pptx csv gif".split())
+
+_SECOND = frozenset(b"co com net org gov edu ac or ne go".split())
+
+
+def registered(host: bytes) -> bytes:
+    """The registrable part of a host name by rule of thumb: two labels, three below `co.uk` and its like."""
+    labels = host.rsplit(b".", 3)
+    if len(labels) > 2 and labels[-2] in _SECOND and len(labels[-1]) == 2:
+        return b".".join(labels[-3:])
+    return b".".join(labels[-2:])

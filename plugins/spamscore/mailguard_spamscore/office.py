@@ -1,31 +1,51 @@
-"""One installation: judge, journal and history together, fed by hooks and by the command line."""
+"""One installation: judge, journal and history together, fed by hooks and by the command line.
+
+What a message needs before it is answered is read and computed; what is remembered of it is written afterwards, on
+the thread that events are told on.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from mailguard.plugin import Delivered, Envelope, Finding, Findings, Flagged, Moved, Session, Store
+from mailguard.plugin import Accepted, Envelope, Finding, Findings, Flagged, Moved, Session, Store
 
-from .arrival import arrived, arriving
+from .arrival import arrived, arriving, digest
+from .deed import kept, label_of
 from .explain import explain
 from .header import address_of
 from .history import History, history_signals, keys, network_of
-from .journal import Journal
+from .journal import Arrival, Journal
 from .judge import Circumstance, Judge, Judgement, Seen
 from .name import Signals
 from .part import fields_of
+from .rehearsal import Kept, pack
 from .rule import Reason, load_rules
 from .school import Outcome, School
+from .vouch import auth_signals, vouched
 
 _MOST_ACCOUNTS = 5
-_JUNK = frozenset({"junk", "spam", "inbox.junk", "inbox/junk"})
-_TRASH = frozenset({"trash", "deleted", "deleted items", "deleted messages", "inbox.trash", "inbox/trash"})
-_SPAM_FLAGS = frozenset({"$junk", "junk"})
-_HAM_FLAGS = frozenset({"$notjunk", "notjunk", "nonjunk"})
-_AUTH = ("spf", "dkim", "dmarc", "arc", "iprev", "dnsbl")
+_MOST_PENDING = 64
 _ALIAS_TTL = 90 * 86400.0
-_MAX_MESSAGE = 8 * 1024 * 1024
+_SETTLE_EVERY = 60.0
+_DAY = 86400.0
+MAX_MESSAGE = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A message scored and not yet stored: all that is written down of it once it is."""
+
+    digest: str
+    kept: Kept
+    judged: dict[str, Judgement]
+    sender: str
+    ip: str
+    vouched: bool
 
 
 class Office:
@@ -38,57 +58,49 @@ class Office:
         self.school = School(self.judge, self.journal, share=share)
         self.history = History(store)
         self._store = store
+        self._lock = Lock()
+        self._pending: OrderedDict[str, Pending] = OrderedDict()
+        self._aliases: OrderedDict[str, str] = OrderedDict()
+        self._settled_at = 0.0
 
-    def check(
-        self,
-        message: bytes,
-        session: Session,
-        envelope: Envelope,
-        findings: Findings,
-        now: float,
-        *,
-        automatic: int = 0,
-    ) -> Finding:
+    def check(self, message: bytes, session: Session, envelope: Envelope, findings: Findings, now: float) -> Finding:
         """Scores an arriving message. With several recipients the mildest of their judgements stands."""
-        ptr, ip = session.ptr, session.peer_ip
-        raw = arriving(message[:_MAX_MESSAGE], helo=session.helo, ptr=ptr, ip=ip, hostname=self.hostname)
-        accounts = self._accounts(envelope)
+        message = message[:MAX_MESSAGE]
+        helo, ptr, ip = session.helo, session.ptr, session.peer_ip
+        raw = arriving(message, helo=helo, ptr=ptr, ip=ip, hostname=self.hostname)
+        accounts = [] if session.user else self._accounts(envelope)
         sender = sender_of(message)
-        if session.user:
-            self._wrote(session.user, envelope, now)
         signals, tokens = self._circumstance(session, findings, accounts, sender, now)
         seen = self.judge.look(raw, Circumstance(signals, tuple(tokens), now))
-        judged = [(self.judge.judge(seen, account), account) for account in accounts or [""]]
-        best, account = min(judged, key=lambda pair: pair[0].points)
-        self._remember(best, accounts, sender, ip, now, vouched=vouched(findings))
-        if automatic:
-            self._automatic(raw, best, account, automatic, now)
-        return self._finding(best, explain(self.judge, seen, account))
-
-    def _finding(self, judged: Judgement, reasons: list[Reason]) -> Finding:
-        scale = 6.0 / judged.line.at
-        listed = tuple((round(r.weight * scale, 2), r.text) for r in reasons)
-        side = [text for points, text in listed if (points > 0) == (judged.points > 0)][:2]
-        return Finding(
-            judged.word,
-            reason="; ".join(side) or "nothing speaks for or against it",
-            detail=f"log-odds {judged.score.total:.2f}, junk from {judged.line.at:.2f}",
-            points=round(judged.points, 2),
-            facts={
-                "points": round(judged.points, 2),
-                "rules": round(judged.score.prior, 2),
-                "shared": round(judged.score.shared, 2),
-                "personal": round(judged.score.personal, 2),
-                "line": round(judged.line.at, 2),
-                "learnt_ham": judged.line.ham,
-                "learnt_spam": judged.line.spam,
-            },
-            reasons=listed,
-        )
+        judged = {account: self.judge.judge(seen, account) for account in accounts or [""]}
+        account = min(judged, key=lambda name: judged[name].points)
+        if session.user:
+            self._wrote(session.user, envelope, now)
+        else:
+            lesson = self.judge.kept(seen, 0, self.school.share)
+            pending = Pending(digest(message), lesson, judged, sender, ip, vouched(findings))
+            with self._lock:
+                self._pending[envelope.id] = pending
+                if len(self._pending) > _MOST_PENDING:
+                    self._pending.popitem(last=False)
+        return finding_of(judged[account], explain(self.judge, seen, account))
 
     def _accounts(self, envelope: Envelope) -> list[str]:
         names = [str(r.address).lower() for r in envelope.recipients[:_MOST_ACCOUNTS]]
-        return list(dict.fromkeys(str(self._store.get(f"a:{name}") or name) for name in names))
+        return list(dict.fromkeys(self._account(name) for name in names))
+
+    def _account(self, address: str) -> str:
+        known = self._aliases.get(address)
+        if known is None:
+            known = str(self._store.get(f"a:{address}") or address)
+            self._know(address, known)
+        return known
+
+    def _know(self, address: str, account: str) -> None:
+        with self._lock:
+            self._aliases[address] = account
+            if len(self._aliases) > 2000:
+                self._aliases.popitem(last=False)
 
     def _circumstance(
         self, session: Session, findings: Findings, accounts: list[str], sender: str, now: float
@@ -110,55 +122,78 @@ class Office:
         for recipient in envelope.recipients[:20]:
             self.history.add(f"{user.lower()}/{str(recipient.address).lower()}", now, wrote=1)
 
-    def _remember(
-        self, judged: Judgement, accounts: list[str], sender: str, ip: str, now: float, *, vouched: bool
-    ) -> None:
+    def accepted(self, event: Accepted, now: float, *, automatic: int = 0) -> None:
+        """A message was stored: remembers its scores for the accounts that got it, and what it says of its sender."""
+        with self._lock:
+            pending = self._pending.pop(event.id, None)
+        arrivals = []
+        for recipient, account, box in places(event):
+            if account != recipient and self._aliases.get(recipient) != account:
+                self._store.put(f"a:{recipient}", account, ttl=_ALIAS_TTL)
+                self._know(recipient, account)
+            if pending:
+                judged = pending.judged.get(account) or next(iter(pending.judged.values()))
+                total = judged.score.total
+                row = Arrival(account, pending.digest, now, total, box.lower() == "junk", pack(pending.kept))
+                arrivals.append(row)
+                if automatic:
+                    self._automatic(row, pending.kept, judged, automatic, now)
+        if pending and arrivals:
+            self.journal.arrived(arrivals)
+            self._remember(pending, now)
+
+    def _remember(self, pending: Pending, now: float) -> None:
         """Kept mail speaks for its sender a little; what was called junk counts against the place it came from."""
-        if not sender or not accounts or (judged.word == "ham" and not vouched):
-            return
-        good, bad = (1.0, 0.0) if judged.word == "ham" else (0.0, 0.3) if judged.word == "spam" else (0.0, 0.0)
-        if good or bad:
-            for key in keys(accounts[0], sender, network_of(ip))[1:]:
+        words = {judged.word for judged in pending.judged.values()}
+        good = 0.0 if words != {"ham"} or not pending.vouched else 0.3
+        bad = 0.3 if words == {"spam"} else 0.0
+        if pending.sender and (good or bad):
+            for key in keys("", pending.sender, network_of(pending.ip))[1:]:
                 self.history.add(key, now, good=good, bad=bad)
 
-    def _automatic(self, raw: bytes, judged: Judgement, account: str, most: int, now: float) -> None:
+    def _automatic(self, arrival: Arrival, lesson: Kept, judged: Judgement, most: int, now: float) -> None:
         sure = judged.points >= 10 or (judged.points <= -4 and judged.score.personal < 0)
-        if account and sure and self.judge.personal(account) and self._auto_today(account, now) < most:
-            self.school.teach(raw, int(judged.points > 0), account, now, origin="automatic")
-
-    def _auto_today(self, account: str, now: float) -> int:
-        return sum(row.origin == "automatic" and row.at > now - 86400 for row in self.journal.recent(account))
-
-    def delivered(self, event: Delivered) -> None:
-        """Remembers which account an address belongs to, where they differ."""
-        account, slash, _ = event.where.partition("/")
-        recipient = event.recipient.lower()
-        if slash and "@" in account and account.lower() != recipient:
-            self._store.put_if_absent(f"a:{recipient}", account.lower(), ttl=_ALIAS_TTL)
+        account = arrival.account
+        if not sure or not self.judge.personal(account):
+            return
+        if self.journal.count_since(account, now - _DAY, "automatic") < most:
+            self.school.automatic(arrival, lesson, int(judged.points > 0), now)
 
     def told(self, event: Moved | Flagged, now: float, log: Any = None) -> Outcome | None:
         """Learns from what an account's user did with a message, if it says anything."""
-        label = label_of(event)
-        if label is None and not (isinstance(event, Flagged) and answered(event)):
+        label, liked = label_of(event), kept(event)
+        if label is None and not liked:
             return None
         try:
-            stored = Path(event.path).read_bytes()[:_MAX_MESSAGE]
+            stored = Path(event.path).read_bytes()[:MAX_MESSAGE]
         except OSError as error:
             if log:
                 log.info("message gone before it could be learnt", path=event.path, error=str(error))
             return None
         account = event.account.lower()
-        sender = sender_of(stored)
-        key, place, _ = keys(account, sender, "")
         if label is None:
-            self.history.add(key, now, answered=1)
+            self.history.add(keys(account, sender_of(stored), "")[0], now, answered=1)
+            self.school.liked(arrived(stored, self.hostname), account, now)
             return None
-        origin = "move" if isinstance(event, Moved) else "flag"
+        return self.teach(stored, label, account, now, origin="move" if isinstance(event, Moved) else "flag")
+
+    def teach(self, stored: bytes, label: int, account: str, now: float, *, origin: str) -> Outcome:
+        """Teaches a delivered file as spam (1) or ham (0), and counts it for or against its sender."""
         outcome = self.school.teach(arrived(stored, self.hostname), label, account, now, origin=origin)
+        sender = sender_of(stored)
         undone = -1.0 if outcome.done == "corrected" else 0.0
-        for name in (key, place) if sender and outcome.done != "known" else ():
+        for name in keys(account, sender, "")[:2] if sender and outcome.done != "known" else ():
             self.history.add(name, now, good=undone if label else 1.0, bad=1.0 if label else undone)
         return outcome
+
+    def settle(self, now: float, patience: float) -> None:
+        """Once a minute: learns what a crash cut short, and what nobody complained of for ``patience`` seconds."""
+        if now - self._settled_at < _SETTLE_EVERY:
+            return
+        self._settled_at = now
+        self.school.finish(now)
+        if patience:
+            self.school.settle(now - patience, now)
 
     def explain(
         self, stored: bytes, account: str = "", now: float | None = None
@@ -173,6 +208,40 @@ class Office:
         self.journal.close()
 
 
+def finding_of(judged: Judgement, reasons: list[Reason]) -> Finding:
+    """The judgement in the pipeline's words."""
+    scale = 6.0 / judged.line.at
+    listed = tuple((round(r.weight * scale, 2), r.text) for r in reasons)
+    side = [text for points, text in listed if (points > 0) == (judged.points > 0)][:2]
+    return Finding(
+        judged.word,
+        reason="; ".join(side) or "nothing speaks for or against it",
+        detail=f"log-odds {judged.score.total:.2f}, junk from {judged.line.at:.2f}",
+        points=round(judged.points, 2),
+        facts={
+            "points": round(judged.points, 2),
+            "rules": round(judged.score.prior, 2),
+            "shared": round(judged.score.shared, 2),
+            "personal": round(judged.score.personal, 2),
+            "line": round(judged.line.at, 2),
+            "learnt_ham": judged.line.ham,
+            "learnt_spam": judged.line.spam,
+        },
+        reasons=listed,
+    )
+
+
+def places(event: Accepted) -> list[tuple[str, str, str]]:
+    """(recipient, account, mailbox) of each local copy of a message, in lower case but the mailbox."""
+    found = []
+    for recipient, where in event.stored:
+        for place in where.split(", "):
+            account, slash, box = place.partition("/")
+            if slash and "@" in account:
+                found.append((recipient.lower(), account.lower(), box))
+    return found
+
+
 def sender_of(message: bytes) -> str:
     """The From address in lower case, "" without one."""
     for name, value in fields_of(message[:65536].split(b"\r\n\r\n", 1)[0].split(b"\n\n", 1)[0]):
@@ -180,43 +249,3 @@ def sender_of(message: bytes) -> str:
             _, local, domain = address_of(value[:1000])
             return (local + b"@" + domain).decode("utf-8", "replace") if domain else ""
     return ""
-
-
-def auth_signals(findings: Findings) -> tuple[Signals, list[bytes]]:
-    """What other checks found, as signals for the rules and tokens for the learner."""
-    words = {name: findings.word(name) for name in _AUTH}
-    signals: Signals = {}
-    for name, bad in (("spf", ("fail", "softfail")), ("dkim", ("fail",)), ("iprev", ("fail",)), ("dnsbl", ("listed",))):
-        if words[name] in bad:
-            signals[f"{name}_{words[name]}"] = ()
-    if words["dmarc"] in ("fail", "reject", "quarantine"):
-        signals["dmarc_fail"] = ()
-    elif words["dmarc"] == "pass":
-        signals["dmarc_pass"] = ()
-    elif words["spf"] != "pass" and words["dkim"] != "pass" and {words["spf"], words["dkim"]} != {"none"}:
-        signals["unauthenticated"] = ()
-    return signals, [f"auth:{name}={word}".encode() for name, word in words.items() if word != "none"]
-
-
-def vouched(findings: Findings) -> bool:
-    """Whether the sender is who it says: DMARC, SPF or DKIM passed, or none of them was asked."""
-    words = [findings.word(name) for name in ("dmarc", "spf", "dkim")]
-    if words[0] not in ("none", "pass", "temperror"):
-        return False
-    return "pass" in words or set(words) == {"none"}
-
-
-def label_of(event: Moved | Flagged) -> int | None:
-    """What a user's act says: 1 junk, 0 not junk, None nothing."""
-    if isinstance(event, Flagged):
-        added = {flag.lower() for flag in event.added}
-        return 1 if added & _SPAM_FLAGS else 0 if added & _HAM_FLAGS else None
-    source, target = event.source.lower(), event.target.lower()
-    if target in _JUNK:
-        return None if source in _JUNK else 1
-    return 0 if source in _JUNK and target not in _TRASH else None
-
-
-def answered(event: Flagged) -> bool:
-    """Whether a user answered or marked the message."""
-    return bool({"\\answered", "\\flagged", "$forwarded"} & {flag.lower() for flag in event.added})

@@ -47,13 +47,13 @@ class Tree:
     parts: list[Part] = field(default_factory=list)
     truncated: bool = False
     size: int = 0
+    known: dict[bytes, bytes] = field(default_factory=dict)
 
     def first(self, name: bytes) -> bytes:
         """The first field called `name`, or b"" when there is none."""
-        for key, value in self.fields:
-            if key == name:
-                return value
-        return b""
+        if not self.known and self.fields:
+            self.known.update(reversed(self.fields))
+        return self.known.get(name, b"")
 
 
 def fields_of(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -102,7 +102,7 @@ def walk(raw: bytes) -> Tree:
 
 
 def _part(fields: list[tuple[bytes, bytes]], raw: bytes, start: int, end: int, depth: int) -> Part:
-    own = {}
+    own: dict[bytes, bytes] = {}
     for name, value in fields:
         if name.startswith(b"content-"):
             own.setdefault(name, value)
@@ -132,7 +132,7 @@ def _children(
     if not boundary:
         return []
     mark = b"\n--" + boundary
-    out = []
+    out: list[tuple[list[tuple[bytes, bytes]], int, int, int]] = []
     at = raw.find(mark, max(0, start - 1), end)
     while at >= 0 and len(out) < MAX_PARTS:
         after = at + len(mark)

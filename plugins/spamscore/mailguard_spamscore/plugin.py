@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field
 
 from mailguard.plugin import (
+    Accepted,
     Context,
-    Delivered,
+    Duration,
     Envelope,
     Event,
     Finding,
@@ -24,6 +26,7 @@ from mailguard.plugin import (
 )
 
 from .office import Office
+from .school import SHARE
 
 
 class SpamscoreOptions(Options):
@@ -33,7 +36,11 @@ class SpamscoreOptions(Options):
         default=None, description="the office's own table of weights, read after the shipped one"
     )
     learn: bool = Field(default=True, description="learn from what people move into Junk and out of it")
-    share: float = Field(default=0.1, ge=0, le=1, description="at which part of the rate a lesson reaches everybody")
+    patience: Duration = Field(
+        default=timedelta(days=3),
+        description="after how long mail that stays in the inbox counts as wanted; 0: only what people do counts",
+    )
+    share: float = Field(default=SHARE, ge=0, le=1, description="at which part of the rate a lesson reaches everybody")
     automatic: int = Field(
         default=0, ge=0, le=50, description="very sure messages learnt unasked, at most so many a day"
     )
@@ -74,7 +81,7 @@ class SpamScore:
         self, ctx: Context[SpamscoreOptions], session: Session, envelope: Envelope, message: Message, findings: Findings
     ) -> Finding:
         office = self._offices[ctx.state_dir]
-        return office.check(bytes(message), session, envelope, findings, ctx.now(), automatic=ctx.options.automatic)
+        return office.check(bytes(message), session, envelope, findings, ctx.now())
 
     @hookimpl
     def stamp(self, ctx: Context[SpamscoreOptions], verdict: Verdict) -> list[tuple[str, str]]:
@@ -90,10 +97,12 @@ class SpamScore:
         office = self._offices.get(ctx.state_dir)
         if office is None:
             return
-        if isinstance(event, Delivered):
-            office.delivered(event)
-        elif isinstance(event, Moved | Flagged) and ctx.options.learn:
-            office.told(event, ctx.now(), ctx.log)
+        options, now = ctx.options, ctx.now()
+        if isinstance(event, Accepted):
+            office.accepted(event, now, automatic=options.automatic)
+            office.settle(now, options.patience.total_seconds() if options.learn else 0.0)
+        elif isinstance(event, Moved | Flagged) and options.learn:
+            office.told(event, now, ctx.log)
 
     @hookimpl
     def stop(self, ctx: Context[SpamscoreOptions]) -> None:

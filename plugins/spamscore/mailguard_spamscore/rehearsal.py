@@ -15,22 +15,25 @@ from zlib import crc32
 from .index import Indexed
 from .model import SLOT, Model
 
-_HEAD = struct.Struct("<IBBHfHHHH")  # crc, label, flags, size, share, four counts
+_HEAD = struct.Struct("<IBBHffHHHH")  # crc, label, flags, size, share, prior, four counts
 _ROOM = (SLOT - _HEAD.size) // 2
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A remembered message: its numbers, its label (1 spam, 0 ham) and at which share of the rate it was learnt."""
+    """A message to learn or to rehearse: its numbers, its label (1 spam, 0 ham), at which share of the rate, and what
+    the rules say of it (log-odds)."""
 
     numbers: Indexed
     label: int
-    share: float
+    share: float = 1.0
+    prior: float = 0.0
 
 
-def pack(numbers: Indexed, label: int, share: float) -> bytes:
+def pack(kept: Kept) -> bytes:
     """One slot's octets. What does not fit is thinned out evenly; gaps over 65535 are bridged by filler numbers."""
-    lists = [numbers.words, numbers.tags, numbers.local, numbers.grams]
+    numbers = kept.numbers
+    lists = [sorted(found) for found in (numbers.words, numbers.tags, numbers.local, numbers.grams)]
     total = sum(map(len, lists)) + 64
     if total > _ROOM:
         step = -(-total // _ROOM)
@@ -41,13 +44,14 @@ def pack(numbers: Indexed, label: int, share: float) -> bytes:
         packed[2] = packed[2][: max(0, len(packed[2]) - over)]
         packed[3] = packed[3][: max(0, _ROOM - sum(map(len, packed[:3])))]
     body = b"".join(p.tobytes() for p in packed)
-    rest = _HEAD.pack(0, label, 0, len(body) // 2, share, *map(len, packed))[4:] + body
+    head = _HEAD.pack(0, kept.label, 0, len(body) // 2, kept.share, kept.prior, *map(len, packed))
+    rest = head[4:] + body
     return crc32(rest).to_bytes(4, "little") + rest
 
 
 def unpack(slot: memoryview) -> Kept | None:
     """What a slot holds, None when it is empty or was half written when the machine stopped."""
-    crc, label, _, size, share, *counts = _HEAD.unpack_from(slot)
+    crc, label, _, size, share, prior, *counts = _HEAD.unpack_from(slot)
     end = _HEAD.size + 2 * size
     if not crc or end > len(slot) or sum(counts) != size or crc32(slot[4:end]) != crc:
         return None
@@ -57,14 +61,14 @@ def unpack(slot: memoryview) -> Kept | None:
     for count in counts:
         lists.append(list(accumulate(body[at : at + count])))
         at += count
-    return Kept(Indexed(*lists), label, share)
+    return Kept(Indexed(*lists), label, share, prior)
 
 
-def keep(model: Model, numbers: Indexed, label: int, share: float, seen: int, chance: random.Random) -> None:
+def keep(model: Model, kept: Kept, seen: int, chance: random.Random) -> None:
     """Reservoir sampling: after n lessons each of them is in the sample with equal chance."""
     number = seen if seen < model.layout.slots else chance.randrange(seen + 1)
     if number < model.layout.slots:
-        data = pack(numbers, label, share)
+        data = pack(kept)
         model.slot(number)[: len(data)] = data
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .name import Signals
-from .token import WORD
+from .token import words_of
 
 
 class RuleError(ValueError):
@@ -27,10 +27,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The loaded table. ``phrases`` maps a first word to its phrases (words joined by one space) and weights."""
+    """The loaded table. ``phrases`` maps a first word to its phrases (words joined by one space), all their
+    words, and weights."""
 
     signals: Mapping[str, tuple[float, str]] = field(default_factory=dict)
-    phrases: Mapping[bytes, tuple[tuple[bytes, float], ...]] = field(default_factory=dict)
+    phrases: Mapping[bytes, tuple[tuple[bytes, frozenset[bytes], float], ...]] = field(default_factory=dict)
     text_limit: float = 5.0
     good_limit: float = -4.0
 
@@ -45,15 +46,18 @@ class Rules:
 
     def said(self, words: list[bytes]) -> list[Reason]:
         """The words and phrases of the table a text contains."""
-        first = self.phrases.keys() & set(words)
-        if not first:
+        there = set(words)
+        found = [
+            (phrase, weight)
+            for word in sorted(self.phrases.keys() & there)
+            for phrase, parts, weight in self.phrases[word]
+            if parts <= there
+        ]
+        if not found:
             return []
         line = b" " + b" ".join(words) + b" "
         return [
-            Reason(weight, f"it says “{phrase.decode()}”")
-            for word in sorted(first)
-            for phrase, weight in self.phrases[word]
-            if b" " + phrase + b" " in line
+            Reason(weight, f"it says “{phrase.decode()}”") for phrase, weight in found if b" " + phrase + b" " in line
         ]
 
 
@@ -107,11 +111,11 @@ def _read(name: str, text: str) -> dict[str, Any]:
 
 def _build(table: dict[str, Any]) -> Rules:
     signals = {n: (float(e.get("weight", 0.0)), str(e.get("reason", n))) for n, e in table["signal"].items()}
-    phrases: dict[bytes, list[tuple[bytes, float]]] = {}
+    phrases: dict[bytes, list[tuple[bytes, frozenset[bytes], float]]] = {}
     for entries in table["text"].values():
         for phrase, weight in entries.items():
-            words = WORD.findall(phrase.lower().encode())
+            words = words_of(phrase.lower().encode())
             if words and weight:
-                phrases.setdefault(words[0], []).append((b" ".join(words), float(weight)))
+                phrases.setdefault(words[0], []).append((b" ".join(words), frozenset(words), float(weight)))
     limit = table["limit"]
     return Rules(signals, {w: tuple(p) for w, p in phrases.items()}, float(limit["text"]), float(limit["good"]))

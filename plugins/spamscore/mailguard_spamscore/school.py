@@ -1,20 +1,24 @@
-"""Lessons with a memory: nothing is taught twice, a correction undoes the earlier label, a crash leaves a mark."""
+"""Lessons with a memory: nothing is taught twice, a correction undoes the earlier label, a crash loses nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .arrival import digest
-from .journal import Journal, Lesson
+from .journal import Arrival, Journal, Lesson
 from .judge import Circumstance, Judge, Seen
+from .rehearsal import Kept, pack, unpack
 
 _DAY = 86400.0
 MOST_SHARED_A_DAY = 200
 """So many lessons of one account a day reach the global model; more teach its own only."""
-SHARE = 0.1
+SHARE = 0.3
 """At which part of the full rate a user's lesson reaches the global model."""
+MOST_SILENT = 200
+"""So many arrivals are settled at once."""
 _REPEATS = 6
+_CUT_SHORT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +45,26 @@ class School:
         """Teaches one message (as it arrived) as spam (1) or ham (0)."""
         name = digest(raw)
         old = self.journal.find(account, name)
+        arrival = self.journal.claim(account, name)
         seen = self.judge.look(raw, circumstance or Circumstance())
         before = self.judge.judge(seen, account)
         if old and old.label == label and old.done:
             return Outcome("known", before.points, before.points)
-        share = self.share if self.journal.count_since(account, now - _DAY) < MOST_SHARED_A_DAY else 0.0
-        row = Lesson(account, name, label, now, before.score.total, before.line.at, origin)
+        share = self._share(account, now)
+        kept = self.judge.kept(seen, label, share)
+        full = unpack(memoryview(arrival.numbers)) if arrival else None
+        if full:  # as it was seen on arrival, with what other checks found
+            kept = replace(full, label=label, share=share)
+        row = Lesson(account, name, label, now, before.score.total, before.line.at, origin, False, pack(kept))
         self.journal.begin(row)
-        self.judge.learn(seen, label, account, share=share)
-        if old and old.label != label:
+        self.judge.learn(kept, account, arrived=arrival.score if arrival else None)
+        corrected = bool(old and old.label != label)
+        if corrected:
             self._insist(seen, label, account, before.line.at if label else 0.0, share)
-            self.judge.uncount(account, old.label)
+            self.judge.uncount(account, 1 - label)
         self.journal.done(account, name)
         after = self.judge.judge(seen, account).points
-        return Outcome("corrected" if old and old.label != label else "learnt", before.points, after)
+        return Outcome("corrected" if corrected else "learnt", before.points, after)
 
     def undo(self, raw: bytes, account: str) -> Outcome:
         """Takes a lesson back: pushes the score to where it was before."""
@@ -69,6 +79,48 @@ class School:
         self.journal.forget(account, name)
         return Outcome("undone", before, self.judge.judge(seen, account).points)
 
+    def liked(self, raw: bytes, account: str, now: float) -> None:
+        """The reader answered, marked or filed a message: it was wanted, as if it had lain long enough."""
+        arrival = self.journal.claim(account, digest(raw))
+        if arrival:
+            self._wanted(arrival, now, "kept")
+
+    def settle(self, before: float, now: float) -> int:
+        """Mail that came before a time and that nobody complained of was wanted: its scores count for the line, and
+        it is learnt as ham. What lay in Junk says nothing: few people look there. Returns how many."""
+        claimed = self.journal.claim_older(before, MOST_SILENT)
+        for arrival in claimed:
+            if not arrival.junk:
+                self._wanted(arrival, now, "silence")
+        return len(claimed)
+
+    def automatic(self, arrival: Arrival, kept: Kept, label: int, now: float) -> None:
+        """Learns a message on the filter's own word; it does not count for the line."""
+        if not self.journal.find(arrival.account, arrival.digest):
+            self._finish(arrival, replace(kept, label=label, share=0.0), now, "automatic", None)
+
+    def _wanted(self, arrival: Arrival, now: float, origin: str) -> None:
+        kept = unpack(memoryview(arrival.numbers))
+        if kept and not self.journal.find(arrival.account, arrival.digest):
+            kept = replace(kept, label=0, share=self._share(arrival.account, now))
+            self._finish(arrival, kept, now, origin, arrival.score)
+
+    def _finish(self, arrival: Arrival, kept: Kept, now: float, origin: str, score: float | None) -> None:
+        account, name = arrival.account, arrival.digest
+        self.journal.begin(Lesson(account, name, kept.label, now, arrival.score, 0.0, origin, False, pack(kept)))
+        self.judge.learn(kept, account, arrived=score)
+        self.journal.done(account, name)
+
+    def finish(self, now: float) -> int:
+        """Learns what a crash cut short; returns how many lessons that were."""
+        rows = self.journal.unfinished(now - _CUT_SHORT)
+        for row in rows:
+            kept = unpack(memoryview(row.numbers))
+            if kept:
+                self.judge.learn(kept, row.account)
+            self.journal.done(row.account, row.digest)
+        return len(rows)
+
     def rebuild(self, account: str, messages: Iterable[bytes]) -> tuple[int, int]:
         """Makes an account's model anew from its journal; ``messages`` are all that may be in it, as they arrived.
         Returns how many lessons were learnt again and how many messages are gone."""
@@ -78,13 +130,17 @@ class School:
         for raw in messages:
             row = rows.pop(digest(raw), None)
             if row:
-                self.judge.learn(self.judge.look(raw), row.label, account, share=0.0)
+                self.judge.learn(self.judge.kept(self.judge.look(raw), row.label, 0.0), account)
                 found += 1
         return found, len(rows)
 
+    def _share(self, account: str, now: float) -> float:
+        return self.share if self.journal.count_since(account, now - _DAY) < MOST_SHARED_A_DAY else 0.0
+
     def _insist(self, seen: Seen, label: int, account: str, goal: float, share: float) -> None:
+        kept = self.judge.kept(seen, label, share)
         for _ in range(_REPEATS):
             total = self.judge.judge(seen, account).score.total
             if (total > goal) == bool(label):
                 return
-            self.judge.learn(seen, label, account, share=share, count=False)
+            self.judge.learn(kept, account, count=False)

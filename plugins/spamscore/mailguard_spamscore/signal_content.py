@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
 
-from .name import BRAND, CHEAP_TLD, FREE_HOST, MACRO, PAGE, PAPER, PROGRAM, SHORTENER, URL_BRAND, Signals
+from .name import (
+    BRAND,
+    CHEAP_TLD,
+    FREE_HOST,
+    MACRO,
+    PAGE,
+    PAPER,
+    PROGRAM,
+    SHORTENER,
+    URL_BRAND,
+    Signals,
+    registered,
+)
 from .part import MAX_PARTS, Tree
 from .signal_header import text
-from .token import MAX_URLS, registered, split_url
-from .visible import Seen
+from .token import Features, Url, split_url
+from .visible import Seen, label_text
 
 _HOSTLIKE = re.compile(rb"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12})(?:[/:?#]\S*)?")
-_PIECE = re.compile(rb"[.-]")
+_LINKED_PROGRAM = PROGRAM - {b"com", b"js"}
+_MONEY = (b"$", b"million", b"usd", b"eur", b"gbp", b"\xe2\x82\xac", b"\xc2\xa3")
+_SPEECH = 12 * 1024
 _BITCOIN = re.compile(rb"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-z0-9]{25,34})\b")
 _CURRENCY = rb"(?:us\$?|usd|\$|\xe2\x82\xac|\xc2\xa3|eur|gbp)\s?"
 _MILLIONS = re.compile(
@@ -25,54 +38,59 @@ _MILLIONS = re.compile(
 _GTUBE = b"xjs*c4jdbqadn1.nsbn3*2idneb*gtube-standard-anti-ube-test-email*c.34x"
 
 
-def content_signals(tree: Tree, seen: Seen) -> Signals:
+def content_signals(features: Features) -> Signals:
     """What links, text, HTML and attachments show."""
     found: Signals = {}
-    for url in list(dict.fromkeys(seen.urls))[:MAX_URLS]:
+    tree, seen = features.tree, features.seen
+    hosts: set[bytes] = set()
+    for url in features.urls:
         _url(url, found)
+        if url.host not in hosts and b"." in url.host:
+            hosts.add(url.host)
+            _host(url, found)
     for target, label in seen.links:
-        _link(target, label, found)
+        _link(target, label_text(label), found)
     _dress(tree, seen, found)
     _speech(seen, found)
+    kinds = set()
     for part in tree.parts:
+        kinds.add(part.kind)
         if part.filename:
             _attachment(part.filename.lower(), found)
-    if any(p.kind in (b"multipart/report", b"message/delivery-status") for p in tree.parts):
+    if kinds & {b"multipart/report", b"message/delivery-status"}:
         found["bounce"] = ()
-    if any(p.kind == b"text/calendar" for p in tree.parts):
+    if b"text/calendar" in kinds:
         found["calendar"] = ()
-    if any(p.kind in (b"multipart/signed", b"application/pkcs7-mime", b"multipart/encrypted") for p in tree.parts):
+    if kinds & {b"multipart/signed", b"application/pkcs7-mime", b"multipart/encrypted"}:
         found["signed"] = ()
     return found
 
 
-def _url(url: bytes, found: Signals) -> None:
-    user, host, port, path, _ = split_url(unquote_to_bytes(url) if b"%" in url[:60] else url)
-    if not host or b"." not in host:
-        return
-    shown = (text(host),)
-    reg = registered(host)
+def _url(url: Url, found: Signals) -> None:
+    if url.user and b"." in url.host:
+        found["url_user"] = (text(url.whole),)
+    if url.port and url.port not in (b"80", b"443", b"8443", b"8080"):
+        found["url_port"] = (text(url.host + b":" + url.port),)
+    if b"." in url.path[-6:] and url.path.rsplit(b".", 1)[1] in _LINKED_PROGRAM:
+        found["url_program"] = (text(url.whole),)
+
+
+def _host(url: Url, found: Signals) -> None:
+    host, reg = url.host, url.name
     if host.replace(b".", b"").isdigit():
-        found["url_ip"] = shown
-    if user:
-        found["url_user"] = (text(url),)
+        found["url_ip"] = (text(host),)
     if b"xn--" in host and any(c in host for c in (b".com", b".net", b".org")):
-        found["url_idn_mixed"] = shown
-    if port and port not in (b"80", b"443", b"8443", b"8080"):
-        found["url_port"] = (text(host + b":" + port),)
+        found["url_idn_mixed"] = (text(host),)
     if host in SHORTENER:
-        found["url_shortener"] = shown
+        found["url_shortener"] = (text(host),)
     if host.rsplit(b".", 1)[-1] in CHEAP_TLD:
-        found["url_cheap_tld"] = shown
+        found["url_cheap_tld"] = (text(host),)
     if reg in FREE_HOST or host in FREE_HOST:
-        found["url_free_host"] = shown
+        found["url_free_host"] = (text(host),)
     if host.count(b".") > 4:
-        found["url_deep_host"] = shown
-    extension = path.rsplit(b"/", 1)[-1].rsplit(b".", 1)
-    if len(extension) == 2 and extension[1] in PROGRAM - {b"com", b"js"}:
-        found["url_program"] = (text(url),)
-    for brand in URL_BRAND:
-        if brand in _PIECE.split(host) and not any(own in reg for own in BRAND[brand.decode()]):
+        found["url_deep_host"] = (text(host),)
+    for brand in URL_BRAND.intersection(host.replace(b"-", b".").split(b".")):
+        if not any(own in reg for own in BRAND[brand.decode()]):
             found["url_brand_host"] = (text(host), brand.decode())
 
 
@@ -81,9 +99,9 @@ def _link(target: bytes, label: bytes, found: Signals) -> None:
     named = _HOSTLIKE.fullmatch(label)
     if not named or not target.startswith(b"http"):
         return
-    host = split_url(target)[1]
-    if host and registered(named[1]) != registered(host):
-        found["link_names_other"] = (text(named[1]), text(host))
+    url = split_url(target)
+    if url.host and registered(named[1]) != url.name:
+        found["link_names_other"] = (text(named[1]), text(url.host))
 
 
 def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
@@ -95,7 +113,7 @@ def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
         found["html_script"] = ()
     if seen.hidden > 400:
         found["html_hidden"] = (str(seen.hidden),)
-    if seen.html_size and seen.tags[b"img"] and len(seen.text.split()) < 12:
+    if seen.html_size and seen.tags[b"img"] and len(seen.text[:1000].split()) < 12:
         found["html_picture_only"] = ()
     if seen.split > 2:
         found["html_comments"] = (str(seen.split),)
@@ -112,12 +130,12 @@ def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
 
 
 def _speech(seen: Seen, found: Signals) -> None:
-    words = seen.text
+    words = seen.text[:_SPEECH]
     if b"gtube" in words and _GTUBE in words:
         found["test_string"] = ()
     if (b"bitcoin" in words or b"btc" in words or b"wallet" in words) and _BITCOIN.search(words):
         found["bitcoin_address"] = ()
-    money = _MILLIONS.search(words)
+    money = _MILLIONS.search(words) if any(sign in words for sign in _MONEY) else None
     if money:
         found["millions"] = (text(money[0]),)
     sample = words[:6000]

@@ -6,9 +6,8 @@ import re
 from email.utils import mktime_tz, parsedate_tz
 
 from .header import address_of, unword
-from .name import BRAND, CHEAP_TLD, FREEMAIL, Signals
+from .name import BRAND, CHEAP_TLD, FREEMAIL, Signals, registered
 from .part import Tree
-from .token import registered
 
 _SHOWN = re.compile(r"[\w.+-]{1,64}@([\w-]{1,63}(?:\.[\w-]{1,63}){1,4})")
 _DIGITS = re.compile(rb"[a-z]*\d{5,}|(?:[a-z]{1,3}\d{1,3}){4,}|[bcdfghjklmnpqrstvwxz]{7,}")

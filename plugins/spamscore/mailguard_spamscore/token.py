@@ -6,19 +6,39 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from .header import header_tokens, local_tokens, subject_of
+from .header import address_of, header_tokens, local_tokens, subject_of
+from .name import registered
 from .part import Tree, walk
 from .visible import Seen, look
 
 MAX_WORDS = 1500
-MAX_URLS = 40
+MAX_GRAM = 2048
+MAX_URLS = 30
+_WORD_TEXT = 14 * 1024
+_GRAM_TEXT = 1000
 
-WORD = re.compile(rb"[\xe3-\xed][\x80-\xbf]{2}|[a-z0-9'\x80-\xbf\xc2-\xe2\xee-\xf4-]{1,24}|[$!%]+")
+WORD = re.compile(rb"[a-z0-9'\x80-\xbf\xc2-\xe2\xee-\xf4-]{1,24}|[\xe3-\xed][\x80-\xbf]{2}|[$!%]+")
+_WIDE = re.compile(rb"[\xe3-\xed]")
+# Everything that is no part of a word becomes a space; $ ! % stand alone.
+_APART = bytes(c if c > 127 or chr(c).isalnum() or c in b"'-$!%" else 32 for c in range(256))
 _HOST = re.compile(rb"(?:[a-z]+://)?(?:([^/@?#]*)@)?([^/:?#]*)(?::(\d+))?([^?#]*)(.*)", re.S)
 _PATHWORD = re.compile(rb"[a-z]{3,20}")
 _STYLE = re.compile(rb"([a-z-]{3,24})\s*:\s*([^;\"'>]{1,20})")
 _ATTR = re.compile(rb"\b([a-z]{2,12})\s*=\s*[\"']?([a-z0-9#%.-]{1,14})")
-_SECOND = frozenset(b"co com net org gov edu ac or ne go".split())
+_COUNTED = (b"img", b"a", b"table", b"font", b"br", b"p", b"div")
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A URL taken apart, in lower case; ``name`` is the registrable part of ``host``."""
+
+    whole: bytes
+    user: bytes
+    host: bytes
+    port: bytes
+    path: bytes
+    rest: bytes
+    name: bytes
 
 
 @dataclass(slots=True)
@@ -31,52 +51,61 @@ class Features:
     gram: bytes
     tree: Tree
     seen: Seen
-    extra: list[bytes] = field(default_factory=list)
+    urls: list[Url] = field(default_factory=list)
 
 
-def registered(host: bytes) -> bytes:
-    """The registrable part of a host name by rule of thumb: two labels, three below `co.uk` and its like."""
-    labels = host.split(b".")
-    if len(labels) > 2 and labels[-2] in _SECOND and len(labels[-1]) == 2:
-        return b".".join(labels[-3:])
-    return b".".join(labels[-2:])
+def words_of(text: bytes) -> list[bytes]:
+    """The words of a lower-case UTF-8 text: letters, digits, ' and -; each sign of $ ! %; each wide character."""
+    if not text.isascii() and _WIDE.search(text):
+        found: list[bytes] = WORD.findall(text)
+        return found
+    for mark in (b"$", b"!", b"%"):
+        if mark in text:
+            text = text.replace(mark, b" " + mark + b" ")
+    return text.translate(_APART).split()
 
 
-def split_url(url: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """(user information, host, port, path, rest) of a lower-case URL."""
+def split_url(url: bytes) -> Url:
+    """Takes a lower-case URL apart, with or without its scheme."""
+    if b"%" in url:
+        url = unquote_to_bytes(url)
     match = _HOST.match(url)
     user, host, port, path, rest = match.groups(b"") if match else (b"", b"", b"", b"", b"")
-    return user, host.strip(b"."), port, path, rest
+    host = host.strip(b".")
+    return Url(url, user, host, port, path, rest, registered(host))
 
 
-def url_tokens(urls: list[bytes]) -> list[bytes]:
+def url_tokens(urls: list[Url], sender: bytes) -> list[bytes]:
+    """Tokens of links; ``sender`` is the registrable domain of the From address."""
     out: set[bytes] = set()
-    distinct = list(dict.fromkeys(urls))
     hosts = set()
-    for url in distinct[:MAX_URLS]:
-        if b"%" in url:
-            url = unquote_to_bytes(url)
-        user, host, port, path, rest = split_url(url)
-        hosts.add(host)
-        reg = registered(host)
-        out |= {b"uh:" + host, b"ur:" + reg, b"ut:" + host.rsplit(b".", 1)[-1][:12], b"un:%d" % host.count(b".")}
+    own = 0
+    for url in urls:
+        host, path, reg = url.host, url.path, url.name
+        own += reg == sender
         out.update([b"up:" + w for w in _PATHWORD.findall(path)[:8]])
         out.add(b"ux:" + path.rsplit(b".", 1)[-1][:5] if b"." in path[-6:] else b"ux:")
-        out.add(b"ul:%d" % (len(path) + len(rest)).bit_length())
-        if port:
-            out.add(b"uport:" + port)
-        if user:
+        out.add(b"ul:%d" % (len(path) + len(url.rest)).bit_length())
+        if url.port:
+            out.add(b"uport:" + url.port)
+        if url.user:
             out.add(b"uuser")
+        if host in hosts:
+            continue
+        hosts.add(host)
+        out |= {b"uh:" + host, b"ur:" + reg, b"ut:" + host.rsplit(b".", 1)[-1][:12], b"un:%d" % host.count(b".")}
         if host.replace(b".", b"").isdigit():
             out.add(b"uip")
-        if host.startswith(b"xn--") or b".xn--" in host:
+        if b"xn--" in host:
             out.add(b"uidn")
         if b"-" in reg:
             out.add(b"udash:%d" % min(3, reg.count(b"-")))
         if any(48 <= c < 58 for c in reg):
             out.add(b"udigit")
-    out.add(b"urls:%d" % len(distinct).bit_length())
+    out.add(b"urls:%d" % len(urls).bit_length())
     out.add(b"hosts:%d" % len(hosts).bit_length())
+    if urls:
+        out.add(b"uown:%d" % (3 * own // len(urls)))
     return list(out)
 
 
@@ -97,17 +126,8 @@ def shape_tokens(tree: Tree, seen: Seen) -> list[bytes]:
             out.add(b"size:" + part.kind[:12] + b":%d" % part.size.bit_length())
     out.add(b"tree:" + b">".join(kinds[:6]))
     out.update([b"cs:" + c for c in seen.charsets])
-    out.update([b"t:" + t for t in seen.tags])
-    out.update(
-        [
-            b"tn:" + t + b":%d" % n.bit_length()
-            for t, n in seen.tags.items()
-            if t in (b"img", b"a", b"table", b"font", b"br", b"p", b"div")
-        ]
-    )
-    markup = seen.markup
-    out.update([b"st:" + k + b":" + v.strip() for k, v in _STYLE.findall(markup)[:80]])
-    out.update([b"at:" + k + b"=" + v for k, v in _ATTR.findall(markup)[:80]])
+    if seen.html_size:
+        out.update(_markup_tokens(seen))
     for name, value in (
         (b"plain", seen.plain_size),
         (b"html", seen.html_size),
@@ -116,13 +136,25 @@ def shape_tokens(tree: Tree, seen: Seen) -> list[bytes]:
         (b"invis", seen.invisible),
         (b"mixed", seen.mixed),
         (b"comm", seen.comments),
+        (b"quoted", seen.quoted),
         (b"caps", int(seen.upper * 20)),
     ):
         out.add(b"n:" + name + b":%d" % value.bit_length())
-    if seen.html_size:
-        out.add(b"n:ratio:%d" % (10 * seen.html_text_size // seen.html_size))
+    if b"\n-- \n" in seen.text or b"\n-- \r\n" in seen.text:
+        out.add(b"n:sig")
     out.add(b"noalt:%d" % (seen.html_size > 0 and seen.plain_size == 0))
     return list(out)
+
+
+def _markup_tokens(seen: Seen) -> list[bytes]:
+    markup = seen.markup[:4096]
+    tags = seen.tags
+    out = [b"t:" + t for t in tags if t[:1] != b"/"]
+    out += [b"tn:" + t + b":%d" % tags[t].bit_length() for t in _COUNTED if t in tags]
+    out += [b"st:" + k + b":" + v.strip() for k, v in _STYLE.findall(markup)[:80]]
+    out += [b"at:" + k + b"=" + v for k, v in _ATTR.findall(markup)[:80]]
+    out.append(b"n:ratio:%d" % (10 * seen.html_text_size // seen.html_size))
+    return out
 
 
 def extract(raw: bytes) -> Features:
@@ -130,10 +162,12 @@ def extract(raw: bytes) -> Features:
     tree = walk(raw)
     seen = look(tree)
     subject = subject_of(tree)
-    words = WORD.findall(subject + b" . " + seen.text)[:MAX_WORDS]
-    tags = header_tokens(tree, subject, WORD) + url_tokens(seen.urls) + shape_tokens(tree, seen)
+    sender = registered(address_of(tree.first(b"from")[:1000])[2])
+    words = words_of(subject + b" . " + seen.text[:_WORD_TEXT])[:MAX_WORDS]
+    urls = [split_url(u) for u in list(dict.fromkeys(seen.urls))[:MAX_URLS]]
+    tags = header_tokens(tree, subject, words_of) + url_tokens(urls, sender) + shape_tokens(tree, seen)
     heads = [tree.first(n)[:160] for n in (b"from", b"reply-to")]
     heads += [subject[:160]]
     heads += [tree.first(n)[:160] for n in (b"x-mailer", b"user-agent", b"content-type", b"content-transfer-encoding")]
-    gram = b"\n".join(heads) + b"\n" + b" ".join(seen.text[:4000].split())[:2000]
-    return Features(words, tags, local_tokens(tree), gram, tree, seen)
+    gram = b"\n".join(heads) + b"\n" + b" ".join(seen.text[:4000].split())[:_GRAM_TEXT]
+    return Features(words, tags, local_tokens(tree), gram[:MAX_GRAM], tree, seen, urls)

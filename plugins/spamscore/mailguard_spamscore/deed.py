@@ -1,0 +1,37 @@
+"""What people do with their mail, and what it says: junk, wanted, or nothing."""
+
+from __future__ import annotations
+
+from mailguard.plugin import Flagged, Moved
+
+JUNK, WANTED = 1, 0
+
+_JUNK_BOXES = frozenset({"junk", "spam"})
+_TRASH_BOXES = frozenset({"trash", "deleted", "deleted items", "deleted messages", "papierkorb"})
+_SPAM_FLAGS = frozenset({"$junk", "junk"})
+_HAM_FLAGS = frozenset({"$notjunk", "notjunk", "nonjunk"})
+_KEPT_FLAGS = frozenset({"\\answered", "\\flagged", "$forwarded"})
+
+
+def label_of(event: Moved | Flagged) -> int | None:
+    """What an act says outright: JUNK, WANTED, or None."""
+    if isinstance(event, Flagged):
+        added = {flag.lower() for flag in event.added}
+        return JUNK if added & _SPAM_FLAGS else WANTED if added & _HAM_FLAGS else None
+    source, target = _leaf(event.source), _leaf(event.target)
+    if target in _JUNK_BOXES:
+        return None if source in _JUNK_BOXES else JUNK
+    return WANTED if source in _JUNK_BOXES and target not in _TRASH_BOXES else None
+
+
+def kept(event: Moved | Flagged) -> bool:
+    """Whether an act shows that a message was wanted without calling it so: answered, marked, forwarded, filed."""
+    if isinstance(event, Flagged):
+        return bool(_KEPT_FLAGS & {flag.lower() for flag in event.added})
+    source, target = _leaf(event.source), _leaf(event.target)
+    return source == "inbox" and target not in _JUNK_BOXES | _TRASH_BOXES
+
+
+def _leaf(mailbox: str) -> str:
+    name = mailbox.lower().replace("/", ".")
+    return name.removeprefix("inbox.")
