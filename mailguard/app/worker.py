@@ -12,11 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailguard.app.elected import Elected
-from mailguard.app.parts import Plan, Shared, build_parts
+from mailguard.app.parts import Plan, Shared, build_parts, new_id
 from mailguard.app.upkeep import Upkeep
 from mailguard.config.decode import ConfigError, line
 from mailguard.model.event import Event
-from mailguard.net.listener import Census, Listener
+from mailguard.model.reply import Reply
+from mailguard.model.session import Role, Session
+from mailguard.net.listener import Census, Listener, Peer
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.tls import TlsError
 from mailguard.pipeline.registry import PluginError
@@ -59,10 +61,12 @@ class Worker:
                 census=self._census,
                 tls=plan.tls,
                 log=self._log,
+                on_refused=self._refused,
             )
             for settings, sock in sockets
             if settings.kind in self._parts.handlers
         ]
+        self._busy: dict[str, float] = {}
         self._web = self._web_servers(sockets)
         self._elected = Elected(plan.config.data_dir / "runner.lock", self._jobs, self._log)
 
@@ -130,6 +134,20 @@ class Worker:
         retire.daemon = True
         retire.start()
         self._log.info("reloaded", pid=os.getpid())
+
+    def _refused(self, peer: Peer, listener: ListenerSettings, limit: str) -> None:
+        """Records a mail server turned away, once a minute for each address: a flood must not wash the records out."""
+        now = time.monotonic()
+        if listener.kind not in ("smtp", "submission", "submissions", "lmtp"):
+            return
+        if now - self._busy.get(peer.ip, -60.0) < 60.0 or len(self._busy) > 1000:
+            self._busy = {ip: at for ip, at in self._busy.items() if now - at < 60.0}
+            return
+        self._busy[peer.ip] = now
+        role = Role.MX if listener.kind == "smtp" else Role.LMTP if listener.kind == "lmtp" else Role.SUBMISSION
+        session = Session(new_id(), peer.ip, peer.port, peer.local_port, role)
+        reply = Reply.of(421, "4.3.2", f"too many connections (limits.{limit}), try again later")
+        self._parts.engine.refused_connection(session, reply)
 
     def _watch_certificates(self) -> None:
         tls = self._parts.plan.tls

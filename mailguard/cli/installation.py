@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import Any
 import click
 import structlog
 
+from mailguard.model.event import Event, PluginFault
 from mailguard.net.resolver import DnsResolver, DnsSettings
 from mailguard.pipeline import settings
 from mailguard.pipeline.compiler import load_policy
 from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Records
-from mailguard.pipeline.registry import Registry
+from mailguard.pipeline.registry import PluginError, Registry
 from mailguard.pipeline.source import PolicyError
 from mailguard.state.database import Database, StateSettings, metadata
 from mailguard.state.history import History
@@ -102,6 +105,36 @@ class Installation:
             recorder=records,
             history=History(database) if database else None,
         )
+
+    @contextlib.contextmanager
+    def learning(self, problem: Callable[[str], None]) -> Iterator[Engine]:
+        """The filters as the server has them, to be told of something; ``problem`` hears what went wrong there."""
+
+        def emit(event: Event) -> None:
+            if isinstance(event, PluginFault):
+                problem(f"{event.plugin}: {event.error}")
+
+        engine = Engine(
+            self.policy,
+            dns=DnsResolver(DnsSettings.model_validate(self.data.get("dns", {}))),
+            store_for=lambda name: KeyValueStore(self.database, name),
+            state_dir=self.data_dir / "plugins",
+            hostname=self.hostname,
+            log=structlog.wrap_logger(structlog.PrintLogger(), processors=[_silent]),
+            emit=emit,
+        )
+        try:
+            engine.start()
+        except PluginError as error:
+            problem(str(error))
+        try:
+            yield engine
+        finally:
+            engine.stop()
+
+
+def _silent(*_: Any) -> Any:
+    raise structlog.DropEvent
 
 
 def find_installation(config: Path | None) -> Installation:

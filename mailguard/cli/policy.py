@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from mailguard.cli.installation import config_option, find_installation, json_option
 from mailguard.cli.why import local_time
-from mailguard.pipeline.decide import limits, overrides_for
-from mailguard.pipeline.policy import Check, Effect, Override, Policy
+from mailguard.pipeline.effective import effective as effective_rows
 from mailguard.pipeline.replay import Replay, replay, run_tests
 from mailguard.state import record
 
@@ -41,47 +39,6 @@ def show(effective: bool, rcpt: str, as_json: bool, config: Path | None) -> None
         click.echo(loaded.text or "# there is no policy file: everything is accepted", nl=not loaded.text)
 
 
-def effective_rows(loaded: Policy, rcpt: str = "") -> Iterator[tuple[str, str, str]]:
-    """What applies, as (what, does, where), for everyone or for one recipient."""
-    overrides = overrides_for(loaded, rcpt) if rcpt else ()
-    yield "policy mode", loaded.general.mode, loaded.where("policy.mode")
-    for check in loaded.checks:
-        yield from _check_rows(check, overrides)
-    for rule in loaded.rules:
-        mode = "" if rule.model.mode == "enforce" else f" ({rule.model.mode})"
-        yield f'rule "{rule.model.name}"{mode}', f"{rule.effect.text} when {rule.model.when}", rule.effect.where
-    for name, (limit, where) in limits(loaded, overrides).items():
-        yield f"score >= {limit:g}", name, where
-    for override in reversed(overrides):
-        yield from _list_rows(override.model.allow, override.model.deny, "junk", override.where)
-    general = loaded.general
-    yield from _list_rows(general.allow, (), "", loaded.where("policy.allow"))
-    yield from _list_rows((), general.deny, "reject", loaded.where("policy.deny"))
-
-
-def _check_rows(check: Check, overrides: tuple[Override, ...]) -> Iterator[tuple[str, str, str]]:
-    mode, where = str(check.model.mode), check.where
-    effects: dict[str, Effect] = dict(check.effects)
-    for override in overrides:
-        other = override.model.checks.get(check.name)
-        if other is not None and other.mode:
-            mode, where = other.mode, override.where
-        effects |= override.effects.get(check.name, {})
-    skip = f", skipped if {check.skip_if.text}" if check.skip_if else ""
-    yield f"check {check.name}", f"{mode}{skip}", where
-    for word, effect in effects.items():
-        yield f"  {check.name} {word}", effect.text, effect.where
-
-
-def _list_rows(
-    allow: tuple[str, ...], deny: tuple[str, ...], action: str, where: str
-) -> Iterator[tuple[str, str, str]]:
-    for sender in deny:
-        yield f"from {sender}", action, where
-    for sender in allow:
-        yield f"from {sender}", "accept (if vouched for)", where
-
-
 @policy.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
 @config_option
@@ -108,7 +65,8 @@ def test(file: Path | None, config: Path | None) -> None:
 def diff(new: Path, days: float, as_json: bool, config: Path | None) -> None:
     """Decide the mail of the last days anew with the policy NEW, and list what would have ended differently.
 
-    Nothing is asked of the DNS: the facts that were stored with each verdict are used.
+    Nothing is asked of the DNS: the facts that were stored with each verdict are used. A check that was not there
+    then found nothing.
     """
     installation = find_installation(config)
     records = record.since(installation.database, time.time() - days * 86_400)
@@ -125,12 +83,14 @@ def _as_json(result: Replay) -> dict[str, object]:
          "stage": f.record.stage, "before": f.before, "after": f.after, "why": f.why}
         for sender, found in result.flips.items() for f in found
     ]  # fmt: skip
-    return {"records": result.count, "flips": flips}
+    return {"records": result.count, "flips": flips, "unknown_checks": result.unknown}
 
 
 def _print(result: Replay) -> None:
     total = sum(map(len, result.flips.values()))
     click.echo(f"{result.count} verdicts decided anew, {total} would have ended differently")
+    if result.unknown:
+        click.echo(f"not known of that time, counted as nothing found: {', '.join(result.unknown)}")
     for sender, found in result.flips.items():
         click.echo(f"\n{sender} ({len(found)})")
         for flip in found[:20]:

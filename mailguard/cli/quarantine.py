@@ -12,6 +12,7 @@ import click
 from mailguard.cli.installation import Installation, config_option, find_installation, json_option
 from mailguard.cli.why import local_time
 from mailguard.delivery.queue_body import BodyFolder
+from mailguard.model.event import Moved
 from mailguard.pipeline.explain import explain, summary
 from mailguard.state import quarantine as store
 from mailguard.state import record
@@ -61,11 +62,14 @@ def show(id: str, raw: bool, config: Path | None) -> None:
 
 @quarantine.command()
 @click.argument("id")
+@click.option("--no-learn", is_flag=True, help="deliver it, but do not teach the filters that it was wanted")
 @config_option
-def release(id: str, config: Path | None) -> None:
-    """Deliver a held message after all."""
+def release(id: str, no_learn: bool, config: Path | None) -> None:
+    """Deliver a held message after all, and teach the filters that it was wanted."""
     installation = find_installation(config)
     mail = _one(installation, id)
+    if not no_learn:
+        _teach(installation, mail, "INBOX")
     count = store.release(installation.database, mail, time.time())
     _bodies(installation).ring()
     _note(installation, mail, "released")
@@ -74,16 +78,30 @@ def release(id: str, config: Path | None) -> None:
 
 @quarantine.command()
 @click.argument("id")
+@click.option("--spam", is_flag=True, help="teach the filters that it is spam")
 @click.confirmation_option(prompt="The message will be gone for good. Go on?")
 @config_option
-def drop(id: str, config: Path | None) -> None:
+def drop(id: str, spam: bool, config: Path | None) -> None:
     """Remove a held message for good; its verdict stays."""
     installation = find_installation(config)
     mail = _one(installation, id)
+    if spam:
+        _teach(installation, mail, "Junk")
     if store.drop(installation.database, mail):
         _bodies(installation).discard(mail.queue_id)
     _note(installation, mail, "dropped")
     click.echo(f"dropped {mail.id}")
+
+
+def _teach(installation: Installation, mail: HeldMail, target: str) -> None:
+    """Tells the filters as if each recipient had moved the message there. What they make of it stops nothing."""
+    path = str(_bodies(installation).path(mail.queue_id))
+    problems: list[str] = []
+    with installation.learning(problems.append) as engine:
+        for rcpt in mail.recipients:
+            engine.observe(Moved(time.time(), mail.id, rcpt, "Quarantine", target, path))
+    for problem in problems:
+        click.echo(f"not learnt: {problem}", err=True)
 
 
 def _one(installation: Installation, id: str) -> HeldMail:

@@ -76,7 +76,10 @@ class Held(Event):
 
 @dataclass(frozen=True, slots=True)
 class Moved(Event):
-    """A user moved a message between mailboxes; ``path`` is its file now, so that a plugin can read it."""
+    """A user moved a message between mailboxes; ``path`` is its file now, so that a plugin can read it.
+
+    ``source`` is ``Quarantine`` where the postmaster released it (to ``INBOX``) or called it spam (``Junk``).
+    """
 
     account: str
     source: str

@@ -99,6 +99,7 @@ class Listener:
 
     Threads wait in accept(); one that takes a connection while no other waits starts its successor, and ends
     after its connection if enough are waiting. ``handler`` raises nothing but OSError; anything else is logged.
+    ``on_refused(peer, settings, limit)`` hears of connections refused for a limit.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Listener:
         tls: TlsContexts | None,
         log: Any,
         first_threads: int = 1,
+        on_refused: Callable[[Peer, ListenerSettings, str], None] = lambda *_: None,
     ) -> None:
         self.sock = sock
         self.settings = settings
@@ -120,6 +122,7 @@ class Listener:
         self._census = census
         self._log = log
         self._first_threads = first_threads
+        self._on_refused = on_refused
         self._waiting = 0
         self._streams: set[Stream] = set()
         self._lock = threading.Lock()
@@ -227,6 +230,7 @@ class Listener:
 
     def _refuse(self, stream: Stream, peer: Peer, limit: str) -> None:
         self._log.warning("connection refused", kind=self.settings.kind, peer=peer.ip, limit=f"limits.{limit}")
+        self._on_refused(peer, self.settings, limit)
         if text := _BUSY.get(self.settings.kind):
             stream.write(text)
 

@@ -115,6 +115,14 @@ class _Loader:
     def _lines(self, model: PolicyModel) -> dict[str, int]:
         lines = {f"score.{k}": self._src.line(("score", k)) for k in self._src.data.get("score", {})}
         lines |= {f"policy.{k}": self._src.line(("policy", k)) for k in self._src.data.get("policy", {})}
+        for n, raw in enumerate(self._raw("check")):
+            name = raw.get("name") or raw.get("plugin")
+            for key, _ in (*raw.items(), *flatten({"options": raw.get("options", {})})):
+                path: source.Path = ("check", n, *key.split(".", 2)[:2])
+                lines[f"check.{name}.{'.'.join(map(str, path[2:]))}"] = self._src.line(path)
+        for n, raw in enumerate(self._raw("override")):
+            for key, _ in (*raw.items(), *flatten(raw)):
+                lines[f"override.{n}.{key}"] = self._src.line(("override", n, *key.split(".")))
         return lines | {f"test.{n}": self._src.line(("test", n)) for n in range(len(model.test))}
 
     def _add(self, path: source.Path, text: str, hint: str = "", *, value: bool = False) -> None:
@@ -218,7 +226,7 @@ class _Loader:
                 self._add(("override", n, "checks", name), f'there is no check "{name}"', hint)
                 continue
             effects[name] = self._effects(("override", n, "checks", name, "on"), check.on, info)
-        return Override(model, effects, self._where("override", n))
+        return Override(model, effects, self._where("override", n), n)
 
     def _test(self, n: int, model: TestModel, rules: set[str]) -> None:
         mappings = {"found", "facts", "header"}

@@ -210,7 +210,7 @@ def limits(policy: Policy, overrides: Sequence[Override] = ()) -> dict[str, tupl
             found[name] = (value, policy.where(f"score.{name}"))
         for override in overrides:
             if name in override.model.score:
-                found[name] = (override.model.score[name], override.where)
+                found[name] = (override.model.score[name], policy.where(f"override.{override.number}.score.{name}"))
     return found
 
 
@@ -243,19 +243,24 @@ def _listed(policy: Policy, facts: Facts, overrides: Sequence[Override]) -> tupl
     """Where the sender stands on a list: the recipient's own first, then the domain's, then everyone's; on one
     level deny before allow. An allow counts only for a sender that somebody vouches for."""
     for override in reversed(overrides):
-        if _names(override.model.deny, facts):
-            return "deny", override.where, Action.JUNK
+        if _denies(override.model.deny, facts):
+            return "deny", policy.where(f"override.{override.number}.deny"), Action.JUNK
         if _names(override.model.allow, facts) and vouched(facts):
-            return "allow", override.where, Action.ACCEPT
-    if _names(policy.general.deny, facts):
+            return "allow", policy.where(f"override.{override.number}.allow"), Action.ACCEPT
+    if _denies(policy.general.deny, facts):
         return "deny", policy.where("policy.deny"), Action.REJECT
     if _names(policy.general.allow, facts) and vouched(facts):
         return "allow", policy.where("policy.allow"), Action.ACCEPT
     return None
 
 
-def _names(senders: Iterable[str], facts: Facts) -> bool:
-    address, domain = facts.get("from", ""), facts.get("from.domain", "")
+def _denies(senders: Iterable[str], facts: Facts) -> bool:
+    """Whether the author or the envelope sender is among them: who is not wanted hides behind neither."""
+    return bool(senders) and (_names(senders, facts) or _names(senders, facts, "mail_from"))
+
+
+def _names(senders: Iterable[str], facts: Facts, who: str = "from") -> bool:
+    address, domain = facts.get(who, ""), facts.get(f"{who}.domain", "")
     for sender in map(str.lower, senders):
         if address and (sender == address if "@" in sender else domain == sender or domain.endswith("." + sender)):
             return True

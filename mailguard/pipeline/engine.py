@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mailguard.model.event import Event, PluginFault
+from mailguard.model.reply import Reply
 from mailguard.model.session import Session
 from mailguard.net.resolver import Resolver
 from mailguard.pipeline.calls import Calls, Job, Result
 from mailguard.pipeline.context import Context, Store
-from mailguard.pipeline.facts import Facts, Stage
+from mailguard.pipeline.facts import Facts, Stage, of_session
 from mailguard.pipeline.finding import Findings
-from mailguard.pipeline.inspection import Inspection, told
+from mailguard.pipeline.inspection import Inspection, refused, told
 from mailguard.pipeline.policy import Check, Policy
 from mailguard.pipeline.pool import CallTime, HurriedResolver
 from mailguard.pipeline.record import Records
@@ -50,7 +51,7 @@ class Engine:
         self.history = history
         self.now = now
         self.idle = not policy.checks and not policy.rules and not policy.general.allow and not policy.general.deny
-        self._emit = emit
+        self.emit = emit
         self._log = log
         general, time_ = policy.general, CallTime()
         self._calls = Calls(
@@ -104,6 +105,10 @@ class Engine:
     def connect(self, session: Session) -> Inspection:
         """A client has connected: runs the checks of the first stage."""
         return Inspection(self, session)
+
+    def refused_connection(self, session: Session, reply: Reply) -> None:
+        """The server refused a connection by itself: too many of them, a ban. Recorded like every other refusal."""
+        refused(self, session.id, session, Stage.CLIENT, of_session(session, self.now()), reply)
 
     def observe(self, event: Event) -> None:
         """Tells every plugin that wants to know, and the records, what happened. Never raises."""
@@ -181,7 +186,7 @@ class Engine:
             off_for=self.policy.general.off_for if off else None,
             exc_info=error,
         )
-        self._emit(PluginFault(self.now(), "", plugin, f"{type(error).__name__}: {error}", off))
+        self.emit(PluginFault(self.now(), "", plugin, f"{type(error).__name__}: {error}", off))
 
 
 def _needs(check: Check, earlier: list[Check]) -> set[str]:

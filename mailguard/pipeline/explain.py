@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from mailguard.pipeline.decide import vouched
+from mailguard.pipeline.inspection import SERVER
 from mailguard.pipeline.verdict import Action
 from mailguard.state.record import Record
 
@@ -33,7 +35,7 @@ _LATER = {
     "bounced": "returned to its sender, {who} could not be reached: {text}",
     "held": "held: {text}",
     "moved": "moved by {who}: {text}",
-    "released": "released from quarantine by the postmaster",
+    "released": "released from quarantine by the postmaster, and learnt as wanted",
     "dropped": "dropped from quarantine by the postmaster",
 }
 
@@ -101,6 +103,10 @@ def _lines(record: Record, clock: Callable[[float], str]) -> Iterator[str]:
         )
     yield from _findings(record)
     yield from _changes(record)
+    if advice := list(remedies(record)):
+        yield ""
+        yield "To have such mail treated otherwise:"
+        yield from (f"  {line}" for line in advice)
     if record.events:
         yield ""
         yield "Later:"
@@ -112,6 +118,8 @@ def _because(record: Record) -> str:
     source, where = record.decision, record.place
     line = f" ({where})" if where else ""
     kind, _, name = source.partition(" ")
+    if source == SERVER:
+        return "by the server itself, no policy was asked"
     if source == "default":
         return "because nothing spoke against it"
     if kind == "check":
@@ -176,6 +184,16 @@ def what_if(record: Record) -> Iterator[str]:
     if record.action == "accept" and kind != "rule":
         yield from _near(record, limits)
         return
+    if record.decision == SERVER:
+        return
+    if kind == "allow":
+        other = settle(effects, limits)
+        if other is not Action.ACCEPT:
+            yield f"without the allow list it would have {_WOULD[other.value]}"
+        return
+    if kind == "deny":
+        yield f"without the deny list it would have {_WOULD[settle(effects, limits).value]}"
+        return
     if kind == "rule":
         rest = [w for w in effects if w.source != record.decision]
         other = settle(rest, limits)
@@ -189,6 +207,43 @@ def what_if(record: Record) -> Iterator[str]:
             left = sum(e.points for e in effects if e is not w)
             note = f" (score {left:.1f})" if w.points else ""
             yield f"{what}, it would have {_WOULD[other.value]}{note}"
+    if kind == "score":
+        limit = float(record.decision.rpartition(" ")[2])
+        below = settle([e for e in effects if e.action], {n: x for n, x in limits.items() if x < limit})
+        yield f"with more than {max(record.score - limit, 0):.1f} points less it would have {_WOULD[below.value]}"
+    yield from _allowed(record, effects)
+
+
+def _allowed(record: Record, effects: list[Weighed]) -> Iterator[str]:
+    """What an allow list would have done: it lifts everything but refusals by checks, if somebody vouches."""
+    if record.stage != "message" or not record.author:
+        return
+    other = settle([w for w in effects if w.action and w.action.refuses], {})
+    if other.value == record.action:
+        return
+    if vouched(record.data.get("facts", {})):
+        yield f"with {record.author} on an allow list it would have {_WOULD[other.value]}"
+    else:
+        yield f"an allow list would not have helped: neither DMARC, DKIM nor SPF vouches for {record.author}"
+
+
+def remedies(record: Record) -> Iterator[str]:
+    """What to change in the policy file to have such mail treated otherwise."""
+    kind, _, name = record.decision.partition(" ")
+    if record.stage == "message" and record.author and not record.account:
+        if record.action == "accept" and kind in ("default", "allow"):
+            yield f'deny = ["{record.author}"] in [policy] refuses it, in an [[override]] for a recipient leads to Junk'
+            return
+        told = next(_allowed(record, [w for w in weighed(record) if not w.observed]), "")
+        if told.startswith("with "):
+            yield f'allow = ["{record.author}"] in [policy], or in an [[override]] for one recipient'
+    if kind == "check":
+        word = record.data.get("findings", {}).get(name, {}).get("word", "?")
+        yield f'on = {{ {word} = "score 1" }} in the [[check]] {name}, or mode = "observe" to watch it for a while'
+    elif kind == "score":
+        yield f"another limit in [score] ({record.place}), or other points for what was found"
+    elif kind == "rule":
+        yield f'mode = "observe" or another condition in the rule "{name}" ({record.place})'
 
 
 def _near(record: Record, limits: Mapping[str, float]) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailguard.model.address import Address
-from mailguard.model.authresult import AuthResult, authserv_id, drop_forged, render
+from mailguard.model.authresult import AuthResult, drop_forged, render
 from mailguard.model.envelope import Envelope
+from mailguard.model.event import Refused
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 from mailguard.model.session import Session
@@ -18,6 +18,7 @@ from mailguard.pipeline.decide import Outcome, decide, vouched
 from mailguard.pipeline.facts import Facts, Stage
 from mailguard.pipeline.finding import Findings
 from mailguard.pipeline.record import verdict_row
+from mailguard.pipeline.stamping import claims_results, header_field, summary_field
 from mailguard.pipeline.verdict import Action, Decision, Verdict
 from mailguard.state import history
 from mailguard.state.record import Row
@@ -25,11 +26,12 @@ from mailguard.state.record import Row
 if TYPE_CHECKING:
     from mailguard.pipeline.engine import Engine
 
+SERVER = "server"
+"""The source of decisions that the policy was not asked about."""
+
 _ACCEPT = Verdict(Action.ACCEPT)
 _PLAIN = Outcome(Action.ACCEPT, Decision("default"))
 _STATUS = {"check spf": "7.23", "check dmarc": "7.26", "check dkim": "7.20", "check iprev": "7.25", "check arc": "7.29"}
-_FIELD_NAME = re.compile(r"[!-9;-~]{1,76}\Z")
-_FOLDED = re.compile(r"[^\r\n\0]{1,990}(?:\r?\n[ \t]+[^\s\0][^\r\n\0]{0,980})+\s*\Z")
 
 
 class Inspection:
@@ -122,9 +124,17 @@ class MailInspection:
             fields.append(summary_field(envelope.id, verdict))
         if not engine.idle:
             arguments = {"session": self._session, "envelope": envelope, "message": message, "verdict": verdict}
-            wanted = [pair for pair in engine.stamps(arguments) if not _claims_results(engine.hostname, *pair)]
+            wanted = [pair for pair in engine.stamps(arguments) if not claims_results(engine.hostname, *pair)]
             fields += [made for name, value in wanted if (made := header_field(name, value))]
         return message.prepend(*fields)
+
+    def refused(self, envelope: Envelope, reply: Reply, recipient: Address | None = None) -> None:
+        """The server itself refused, without asking the policy: a recipient (there is no such mailbox, it may not
+        relay), or without one the whole message (a loop, no space). Recorded like every other refusal."""
+        facts = fact.of_session(self._session, self._engine.now()) | fact.of_envelope(envelope) | self._facts
+        stage = Stage.RECIPIENT if recipient else Stage.MESSAGE
+        facts |= fact.of_recipients([recipient] if recipient else (r.address for r in envelope.recipients))
+        refused(self._engine, envelope.id, self._session, stage, facts, reply)
 
     def abort(self) -> None:
         """The transaction ended without a message (RSET, QUIT, lost connection)."""
@@ -162,11 +172,6 @@ class MailInspection:
         elif verdict.action is Action.ACCEPT and vouched(facts):
             sender = facts["from"]
             recorder.later(lambda connection: history.note(connection, [sender], now, wrote=False))
-
-
-def _claims_results(hostname: str, name: str, value: str) -> bool:
-    # One Authentication-Results of ours is enough (RFC 8601 §5): plugins add theirs by their findings.
-    return name.lower() == "authentication-results" and authserv_id(value) in (hostname.lower(), "")
 
 
 def told(findings: Findings) -> Facts:
@@ -224,7 +229,10 @@ def record(
     verdict: Verdict,
     times: Mapping[str, float],
 ) -> None:
-    """Hands the verdict to the recorder."""
+    """Hands the verdict to the recorder, and tells the world of a refusal."""
+    if verdict.reply is not None:
+        who = facts.get("mail_from", ""), " ".join(facts.get("rcpt", ()))
+        engine.emit(Refused(engine.now(), id, stage.word, session.id, session.peer_ip, *who, verdict.reply))
     if engine.recorder is not None:
         engine.recorder.verdict(
             verdict_row(
@@ -238,6 +246,13 @@ def record(
                 times=times,
             )
         )
+
+
+def refused(engine: Engine, id: str, session: Session, stage: Stage, facts: Facts, reply: Reply) -> None:
+    """Records what the server refused by itself."""
+    action = Action.DEFER if reply.code < 500 else Action.REJECT
+    outcome = Outcome(action, Decision(SERVER), would=action)
+    record(engine, id, session, stage, facts, outcome, Verdict(action, reply, decision=outcome.decision), {})
 
 
 def _plain_row(session: Session, envelope: Envelope, head: bytes, size: int, now: float) -> Row:
@@ -263,36 +278,3 @@ def _plain_row(session: Session, envelope: Envelope, head: bytes, size: int, now
         findings={},
         times={},
     )
-
-
-def summary_field(id: str, verdict: Verdict) -> bytes:
-    """The X-Mailguard field: id, action, score, and the three heaviest reasons."""
-    reasons = ", ".join(f"{text[:60]} {value:+.1f}" for value, text in verdict.reasons[:3])
-    would = f" would={verdict.would.value};" if verdict.would is not verdict.action else ""
-    value = f"id={id}; action={verdict.action.value};{would} score={verdict.score:.1f}; by={verdict.decision.source}"
-    value += f";\r\n\treasons={_one_line(reasons)}" if reasons else ""
-    return f"X-Mailguard: {value}\r\n".encode("ascii", "replace")
-
-
-def header_field(name: str, value: str) -> bytes:
-    """A field of a plugin as octets, non-ASCII replaced; as it is folded already, else folded at spaces; empty if
-    the name is none."""
-    if not _FIELD_NAME.match(name):
-        return b""
-    if _FOLDED.match(value):
-        blank = "" if value[0].isspace() else " "
-        text = re.sub(r"\r?\n", "\r\n", f"{name}:{blank}{value.rstrip()}")
-        return text.encode("ascii", "replace") + b"\r\n"
-    lines, line = [], f"{name}:"
-    for word in _one_line(value).split(" "):
-        if len(line) + len(word) > 76 and line.strip():
-            lines.append(line)
-            line = "\t"
-            line += word
-        else:
-            line += f" {word}"
-    return "\r\n".join([*lines, line]).encode("ascii", "replace") + b"\r\n"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -69,6 +69,7 @@ class Override:
     model: OverrideModel
     effects: Mapping[str, Mapping[str, Effect]]
     where: str
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Policy:
     tests: tuple[TestModel, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
     lines: Mapping[str, int] = field(default_factory=dict)
-    """Lines of what is not a check or rule: ``score.junk``, ``test.0``, ``policy.allow``."""
+    """Lines of single keys: ``score.junk``, ``test.0``, ``policy.allow``, ``check.spf.mode``,
+    ``check.spf.options.timeout``, ``override.0.score.junk``, ``override.0.checks.spf.mode``."""
 
     @cached_property
     def first_rule(self) -> int:

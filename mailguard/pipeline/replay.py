@@ -9,6 +9,7 @@ from typing import Any
 
 from mailguard.pipeline.decide import Outcome, decide
 from mailguard.pipeline.facts import Facts, Stage, complete
+from mailguard.pipeline.inspection import SERVER
 from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.schema import TestModel
 from mailguard.pipeline.source import flatten
@@ -38,10 +39,12 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replay found: how many records, and the flips by sender, most first."""
+    """What a replay found: how many records, the flips by sender, most first, and the checks that the other policy
+    has and that found nothing in any of them (they were not there, so nobody knows what they would have found)."""
 
     count: int
     flips: Mapping[str, tuple[Flip, ...]]
+    unknown: tuple[str, ...] = ()
 
 
 def run_tests(policy: Policy) -> list[TestResult]:
@@ -85,13 +88,31 @@ test_facts.__test__ = False  # type: ignore[attr-defined]
 def replay(policy: Policy, records: Iterable[Record]) -> Replay:
     """Decides every record anew; the sender is the author where there is one, else the envelope's."""
     flips: dict[str, list[Flip]] = defaultdict(list)
+    unknown = {check.name: None for check in policy.checks}
     count = 0
     for record in records:
+        if record.decision == SERVER:
+            continue  # no policy was asked
         count += 1
         points = {name: found.get("points", 0.0) for name, found in record.data.get("findings", {}).items()}
+        for name in [name for name in unknown if name in record.data.get("times", {}) or name in points]:
+            del unknown[name]
         outcome = decide(policy, Stage[record.stage.upper()], record.data["facts"], points)
-        if outcome.action.value != record.action:
+        if fates := _differ(record, outcome):
             sender = record.author or record.mail_from or record.peer_ip
-            flips[sender].append(Flip(record, record.action, outcome.action.value, outcome.decision.source))
+            flips[sender].append(Flip(record, *fates, outcome.decision.source))
     ordered = sorted(flips.items(), key=lambda item: (-len(item[1]), item[0]))
-    return Replay(count, {sender: tuple(found) for sender, found in ordered})
+    return Replay(count, {sender: tuple(found) for sender, found in ordered}, tuple(unknown) if count else ())
+
+
+def _differ(record: Record, outcome: Outcome) -> tuple[str, str] | None:
+    """Action before and after where they differ, for all or for the first recipient whose fate does; else None."""
+    if outcome.action.value != record.action:
+        return record.action, outcome.action.value
+    before, after = record.data.get("per_recipient", {}), outcome.per_recipient
+    for rcpt in {**before, **after} if before or after else ():
+        old = before.get(rcpt, record.action)
+        new = after[rcpt].value if rcpt in after else outcome.action.value
+        if old != new:
+            return f"{old} for {rcpt}", new
+    return None

@@ -237,9 +237,7 @@ class _Connection:
         assert self._envelope is not None and self._mail is not None
         route = self._service.router.route(recipient.address, may_relay=self._session.authenticated)
         if isinstance(route, Reply):
-            self._service.log.info(
-                "recipient refused", id=self._envelope.id, to=str(recipient.address), reply=str(route)
-            )
+            self._mail.refused(self._envelope, route, recipient.address)
             return route
         verdict = self._mail.recipient(self._envelope, recipient.address)
         if verdict.reply is not None:
@@ -250,6 +248,8 @@ class _Connection:
 
     def _on_content(self, content: ContentEvent) -> None:
         if content.flaw is not None:
+            if self._mail is not None and self._envelope is not None:
+                self._mail.refused(self._envelope, content.flaw)
             self._core.send(content.flaw, close=content.flaw.code == 550)
         else:
             self._core.send(self._accept(Message(content.raw)))
@@ -259,8 +259,11 @@ class _Connection:
         envelope, mail, service = self._envelope, self._mail, self._service
         assert envelope is not None and mail is not None
         if hops(message) >= MAX_HOPS:
-            return Reply.of(554, "5.4.6", f"the message has passed {MAX_HOPS} servers: a mail loop")
+            reply = Reply.of(554, "5.4.6", f"the message has passed {MAX_HOPS} servers: a mail loop")
+            mail.refused(envelope, reply)
+            return reply
         if all(self._loops(message, recipient) for recipient in envelope.recipients):
+            mail.refused(envelope, LOOPS)
             return LOOPS
         verdict = mail.message(envelope, message)
         if verdict.reply is not None:
@@ -273,6 +276,7 @@ class _Connection:
             service.log.error(
                 "the message cannot be stored", id=envelope.id, error=str(error), cure="see disk and state"
             )
+            mail.refused(envelope, NO_STORAGE)
             return NO_STORAGE
         mail.outcome(where)
         rcpts = tuple(str(r.address) for r in envelope.recipients)

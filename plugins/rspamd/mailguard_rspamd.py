@@ -91,7 +91,9 @@ def check_message(
 
 @hookimpl
 def observe(ctx: Context[RspamdOptions], event: Event) -> None:
-    if not isinstance(event, Moved) or not ctx.options.controller or "Junk" not in (event.source, event.target):
+    if not isinstance(event, Moved) or not ctx.options.controller:
+        return
+    if event.target != "Junk" and event.source not in ("Junk", "Quarantine"):
         return
     path = "/learnspam" if event.target == "Junk" else "/learnham"
     headers = [("Password", ctx.options.password), ("Deliver-To", event.account)]

@@ -80,7 +80,9 @@ def check_message(
 
 @hookimpl
 def observe(ctx: Context[SpamassassinOptions], event: Event) -> None:
-    if isinstance(event, Moved) and ctx.options.learn and "Junk" in (event.source, event.target):
+    if not isinstance(event, Moved) or not ctx.options.learn:
+        return
+    if event.target == "Junk" or event.source in ("Junk", "Quarantine"):
         kind = "spam" if event.target == "Junk" else "ham"
         _ask(ctx, "TELL", [f"Message-class: {kind}", "Set: local"], Path(event.path).read_bytes())
 

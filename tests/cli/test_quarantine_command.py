@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from mailguard.cli.installation import find_installation
 from mailguard.cli.quarantine import quarantine
 from mailguard.delivery.queue import Queue
+from mailguard.state.kv import KeyValueStore
 from mailguard.state.quarantine import REASON
 from mailguard.testing import make_envelope, make_message
 
@@ -54,6 +55,62 @@ def test_release_makes_it_due(home):
     (work,) = queue.claim("example.org", limit=10, lease_seconds=60)
     assert work.message.envelope.id == "HELD1"
     installation.database.close()
+
+
+PLUGIN = """
+from pathlib import Path
+from mailguard.plugin import Moved, PluginInfo, hookimpl
+
+@hookimpl
+def describe():
+    return PluginInfo("pupil", words={})
+
+@hookimpl
+def observe(ctx, event):
+    if isinstance(event, Moved):
+        words = [event.source, event.target, event.account, Path(event.path).read_text().partition("Subject: ")[2][:6]]
+        ctx.store.put(f"lesson/{event.account}", words)
+"""
+
+
+@pytest.fixture
+def pupil(home):
+    (home / "plugins").mkdir()
+    (home / "plugins" / "pupil.py").write_text(PLUGIN)
+    (home / "policy.toml").write_text('[[check]]\nplugin = "pupil"\n')
+
+    def lessons():
+        installation = find_installation(home / "mailguard.toml")
+        try:
+            return KeyValueStore(installation.database, "pupil").items()
+        finally:
+            installation.database.close()
+
+    return lessons
+
+
+def test_release_teaches_each_recipients_filter(home, pupil):
+    run(home, "release", "HELD1")
+    assert pupil() == [
+        ("lesson/ann@example.org", ["Quarantine", "INBOX", "ann@example.org", "Held 1"]),
+        ("lesson/bob@example.org", ["Quarantine", "INBOX", "bob@example.org", "Held 1"]),
+    ]
+
+
+def test_release_without_learning_and_drop_as_spam(home, pupil):
+    run(home, "release", "HELD1", "--no-learn")
+    assert pupil() == []
+    run(home, "drop", "HELD2", "--spam", "--yes")
+    assert [value[:2] for _, value in pupil()] == [["Quarantine", "Junk"]] * 2
+
+
+def test_a_filter_that_fails_to_learn_holds_nothing_up(home, pupil):
+    path = home / "plugins" / "pupil.py"
+    path.write_text(path.read_text().replace("words = [", "words = 1 / 0, ["))
+    result = CliRunner().invoke(quarantine, ["release", "HELD1", "-c", str(home / "mailguard.toml")])
+    assert result.exit_code == 0
+    assert "not learnt: pupil: ZeroDivisionError" in result.output
+    assert "released to 2 recipients" in result.output
 
 
 def test_drop_removes_rows_and_body(home):

@@ -154,3 +154,8 @@ expect = "accept"
         "policy.toml:9",
         "expected accept, got junk by score 7.0 >= 6 (policy.toml, default)",
     )
+
+
+def test_who_is_denied_hides_behind_no_other_author(kit):
+    facts = {"from": "nice@partner.example", "mail_from": "x@bad.example", "rcpt": ["x@other.example"]}
+    assert settle(kit, OVERRIDES, facts).decision.source == "deny list"

@@ -7,6 +7,10 @@ import time
 import pytest
 
 from mailguard.model.address import Address
+from mailguard.model.event import Refused
+from mailguard.model.reply import Reply
+from mailguard.pipeline.explain import summary
+from mailguard.pipeline.replay import replay
 from mailguard.pipeline.verdict import Action
 from mailguard.plugin import AuthResult, Finding
 from mailguard.state import record
@@ -231,3 +235,44 @@ def test_a_check_that_is_off_runs_for_those_who_want_it(kit):
     )
     assert through(engine)[1].action is Action.ACCEPT
     assert through(engine, envelope=make_envelope(rcpt_to=["ann@example.org"]))[1].action is Action.REJECT
+
+
+def test_what_the_server_refuses_by_itself_is_recorded_too(kit):
+    engine = kit.engine(BOTH)
+    session, envelope = make_session(), make_envelope(rcpt_to=[])
+    mail = engine.connect(session).mail(session, envelope)
+    mail.refused(envelope, Reply.of(550, "5.1.1", "there is no such mailbox here"), Address.parse("x@example.org"))
+    mail.refused(make_envelope(), Reply.of(554, "5.4.6", "a mail loop"))
+    engine.refused_connection(make_session("198.51.100.7", id="S-busy"), Reply.of(421, "4.3.2", "too many connections"))
+    kit.recorder.flush()
+    first, second = record.find(kit.database, "M-test")
+    assert (first.stage, first.action, first.decision, first.rcpt) == (
+        "recipient",
+        "reject",
+        "server",
+        ("x@example.org",),
+    )
+    assert (second.stage, second.reply) == ("message", "554 5.4.6 a mail loop")
+    (third,) = record.find(kit.database, "S-busy")
+    assert (third.stage, third.action, third.peer_ip) == ("client", "defer", "198.51.100.7")
+    assert summary(first) == ("The recipient x@example.org was refused by the server itself, no policy was asked.")
+    refused = [event for event in kit.events if isinstance(event, Refused)]
+    assert [(e.stage, e.rcpt_to, str(e.reply)[:3]) for e in refused] == [
+        ("recipient", "x@example.org", "550"),
+        ("message", "bob@example.org", "554"),
+        ("client", "", "421"),
+    ]
+    assert replay(engine.policy, [first, second, third]).count == 0
+
+
+def test_refusals_by_the_policy_are_events_too(kit):
+    engine = kit.engine('[[check]]\nplugin = "spf"\non = { fail = "reject" }\n')
+    kit.spf.answer = lambda: Finding("fail", "not one of theirs")
+    session = make_session()
+    engine.connect(session).mail(session, make_envelope())
+    (event,) = kit.events
+    assert (event.stage, event.mail_from, str(event.reply)) == (
+        "sender",
+        "alice@example.net",
+        "550 5.7.23 not one of theirs (M-test)",
+    )

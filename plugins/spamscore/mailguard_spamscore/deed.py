@@ -21,7 +21,8 @@ def label_of(event: Moved | Flagged) -> int | None:
     source, target = _leaf(event.source), _leaf(event.target)
     if target in _JUNK_BOXES:
         return None if source in _JUNK_BOXES else JUNK
-    return WANTED if source in _JUNK_BOXES and target not in _TRASH_BOXES else None
+    held = source in _JUNK_BOXES or source == "quarantine"  # released by the postmaster
+    return WANTED if held and target not in _TRASH_BOXES else None
 
 
 def kept(event: Moved | Flagged) -> bool:
