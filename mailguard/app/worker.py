@@ -178,17 +178,18 @@ class Worker:
             self._parts.sign_ins.prune()
 
     def _drain(self) -> None:
-        """Finishes what is under way: no new connections, then no new commands, then the end."""
-        until = time.monotonic() + DRAIN - 1.5
+        """Finishes what is under way: no new connections, then no new transactions, then the end."""
+        until = time.monotonic() + DRAIN - 2.5
         for listener in self._listeners:
             listener.stop_accepting()
         for server in self._web:
             server.stop()
         self._shared.parking.stop()
         self._wait_idle(time.monotonic() + _PATIENCE)
-        for listener in self._listeners:
-            listener.hang_up()
-        self._wait_idle(until)
+        for under_way, moment in ((False, until - 0.5), (True, until)):
+            for listener in self._listeners:
+                listener.hang_up(under_way=under_way)
+            self._wait_idle(moment)
         left = sum(listener.busy for listener in self._listeners)
         if left:
             self._log.warning("connections cut off at the end", connections=left)

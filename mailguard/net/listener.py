@@ -139,13 +139,13 @@ class Listener:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
-    def hang_up(self) -> None:
-        """Lets every open connection read its end now; answers under way are still sent."""
+    def hang_up(self, *, under_way: bool = True) -> None:
+        """Lets open connections read their end now, with or without those in the middle of something."""
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
-            with contextlib.suppress(OSError):
-                stream.sock.shutdown(socket.SHUT_RD)
+            if under_way or not stream.under_way:
+                stream.hang_up()
 
     @property
     def busy(self) -> int:

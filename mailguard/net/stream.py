@@ -16,12 +16,17 @@ class StreamTimeoutError(TimeoutError):
     """The deadline of the stream passed while it waited for its peer."""
 
 
+class HungUpError(OSError):
+    """This server is ending: nothing more will be read, but a last word can be written."""
+
+
 class Stream:
     """A connected socket. Not for use by two threads at once, except ``close``.
 
     The socket does not block; waiting happens in ``poll``, never inside OpenSSL, so that an idle TLS
     connection holds no read buffer. ``timeout`` bounds one wait in seconds; a deadline set with
-    ``set_deadline`` bounds all waits together, whichever comes first.
+    ``set_deadline`` bounds all waits together, whichever comes first. ``under_way`` is for the server to set while
+    its peer is in the middle of something that it should be let finish when the server ends.
     """
 
     def __init__(self, sock: socket.socket, *, timeout: float = 300.0) -> None:
@@ -34,6 +39,8 @@ class Stream:
         self._deadline = float("inf")
         self.tls: TlsInfo | None = None
         self.on_close: Callable[[], None] | None = None  # called once
+        self.under_way = False
+        self._hung_up = False
 
     def set_deadline(self, seconds: float | None) -> None:
         """From now on every wait ends at the latest in ``seconds``; None removes the deadline."""
@@ -50,8 +57,14 @@ class Stream:
     def read(self, limit: int = 65536) -> bytes:
         """What has arrived, at least one octet, at most ``limit``; ``b""`` once the peer has closed.
 
-        Raises StreamTimeoutError, OSError.
+        Raises StreamTimeoutError, HungUpError, OSError.
         """
+        data = self._read(limit)
+        if not data and self._hung_up:
+            raise HungUpError("the server is ending")
+        return data
+
+    def _read(self, limit: int) -> bytes:
         wait = not self.pending()
         while True:
             if wait:
@@ -116,6 +129,12 @@ class Stream:
         poll.register(self.sock, event)
         if not poll.poll(until * 1000):
             raise StreamTimeoutError("the peer did not answer in time")
+
+    def hang_up(self) -> None:
+        """Lets the thread that reads come to an end, with a HungUpError; for another thread to call. Never raises."""
+        self._hung_up = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Closes the connection; what was written before is still sent. Never raises."""

@@ -13,7 +13,7 @@ from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.model.event import Event
 from mailguard.net.parking import Parking, Reason
-from mailguard.net.stream import Stream, StreamTimeoutError
+from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
 from mailguard.net.tls import TlsContexts
 from mailguard.protocol import sasl
 from mailguard.protocol.imap.command import Id, Login, State
@@ -107,12 +107,14 @@ class Connection:
                 if self._client is not None and self._around.parking is not None and not self._lingers():
                     self._park(self._around.parking)
                     return True
+                stream.under_way = session.buffered
                 data = self._read()
                 if not data:
                     return self._over()
                 session.receive_data(data)
-        except StreamTimeoutError:
-            session.close("you were silent for too long")
+        except (StreamTimeoutError, HungUpError) as error:
+            silent = isinstance(error, TimeoutError)
+            session.close("you were silent for too long" if silent else "the server is being stopped")
             stream.set_deadline(1.0)
             self.flush()
             return self._over()

@@ -17,7 +17,7 @@ from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.net.listener import Peer
 from mailguard.net.listening import ListenerSettings
-from mailguard.net.stream import Stream, StreamTimeoutError
+from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
 from mailguard.net.tls import TlsContexts
 from mailguard.protocol.pop3.downgrade import downgraded
 from mailguard.protocol.pop3.event import (
@@ -137,8 +137,10 @@ class _Connection:
                 if not data:
                     return
                 session.receive_data(data)
-        except StreamTimeoutError:
-            session.close("[SYS/TEMP] timed out")
+        except (StreamTimeoutError, HungUpError) as error:
+            session.close(
+                "[SYS/TEMP] " + ("timed out" if isinstance(error, TimeoutError) else "the server is being stopped")
+            )
             stream.write(session.take_output())
 
     def _flush(self) -> None:

@@ -25,7 +25,7 @@ from mailguard.model.session import Role, Session
 from mailguard.model.trace import hops, received
 from mailguard.net.listener import Peer
 from mailguard.net.listening import ListenerSettings
-from mailguard.net.stream import Stream, StreamTimeoutError
+from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
 from mailguard.net.tls import TlsContexts
 from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.inspection import MailInspection
@@ -148,12 +148,15 @@ class _Connection:
         self._core.greet()
         try:
             while self._answer_all():
+                self._stream.under_way = self._envelope is not None
                 data = self._stream.read()
                 if not data:
                     return
                 self._core.receive_data(data)
         except StreamTimeoutError:
             self._stream.write(Reply.of(421, "4.4.2", f"{self._service.hostname} waited too long").encode())
+        except HungUpError:
+            self._stream.write(Reply.of(421, "4.3.2", f"{self._service.hostname} is being stopped; try again").encode())
 
     def _answer_all(self) -> bool:
         while (event := self._core.next_event()) is not NEED_DATA:
