@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 COMMANDS = {
+    "ban": "ban:ban",
     "certificate": "certificate:certificate",
     "check": "check:check",
+    "dkim": "dkim:dkim",
     "dns": "dns:dns",
     "init": "init:init",
     "plugins": "plugins:plugins",
