@@ -16,13 +16,17 @@ from mailguard.auth.authenticator import Authenticator
 from mailguard.auth.signin import SignIns
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import Config
+from mailguard.delivery.allowance import Allowance
+from mailguard.delivery.dkimcheck import watch_keys
 from mailguard.delivery.forward import Forwarder, Rewriter, srs_secret
 from mailguard.delivery.forwarding import Forwards
+from mailguard.delivery.intake import Intake
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.personal import Personal
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.router import Router
+from mailguard.delivery.signing import Signer
 from mailguard.delivery.vacation import Vacations
 from mailguard.net.listener import Handler
 from mailguard.net.parking import Parking
@@ -38,6 +42,7 @@ from mailguard.pipeline.texts import Texts
 from mailguard.server.imap import ImapServer
 from mailguard.server.pop3 import Pop3Server
 from mailguard.server.smtp import SmtpService
+from mailguard.server.smtptransaction import Desk
 from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
@@ -151,23 +156,25 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         shared.log,
         now=now,
     )
-    local = LocalDelivery(router, open_store, shared.log, forwarder, personal)
-    smtp = SmtpService(
+    local = LocalDelivery(router, open_store, shared.log, forwarder, personal, shared.queue)
+    signer = Signer(config.data_dir / "dkim", log=shared.log, now=now)
+    desk = Desk(
         main.smtp,
-        hostname=main.hostname,
+        main.submission,
+        main.hostname,
         router=router,
-        engine=engine,
+        intake=Intake(local, forwarder, shared.queue, now=now),
         local=local,
-        queue=shared.queue,
-        forwarder=forwarder,
-        authenticator=authenticator,
-        tls=plan.tls,
+        allowance=Allowance(shared.database, main.submission, now=now),
+        sign=signer.sign,
+        spool=config.data_dir / "spool",
         emit=shared.bus,
         new_id=new_id,
         log=shared.log,
         now=now,
     )
-    parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions"), smtp.handle)
+    smtp = SmtpService(desk, engine=engine, authenticator=authenticator, tls=plan.tls)
+    parts.handlers |= dict.fromkeys(("smtp", "submission", "submissions", "lmtp"), smtp.handle)
     imap = ImapServer(
         main.imap,
         authenticator,
@@ -199,9 +206,14 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
             log=shared.log,
             new_id=new_id,
             local=local,
+            sign=signer.sign,
         ).run(stop)
 
-    parts.jobs.append(run_queue)
+    def watch(stop: threading.Event) -> None:
+        """Daily: are the keys we sign with published?"""
+        watch_keys(config.data_dir / "dkim", list(config.directory.domains), resolver, shared.log, stop)
+
+    parts.jobs += [run_queue, watch]
     engine.start()
     return parts
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
 from mailguard.config.schema import Config
+from mailguard.delivery.dkimkey import DkimKeyError, DkimKeys
 from mailguard.delivery.dnscheck import DEADLINE, BoundResolver, Checked, check
 from mailguard.delivery.dnsquestions import Office, questions
 from mailguard.model.address import Address, AddressError
@@ -60,7 +62,9 @@ def plans(config: Config, public: Sequence[str], names: Sequence[str] = ()) -> l
 
 def dkim_records(config: Config, domain: str) -> Iterator[tuple[str, str]]:
     """Selector and TXT record of each signing key of the domain."""
-    yield from ()
+    keys = DkimKeys(config.data_dir / "dkim")
+    with contextlib.suppress(DkimKeyError):  # `mailguard dkim list` and the log say what is wrong with it
+        yield from keys.records(domain)
 
 
 def office(config: Config, resolver: Resolver, names: Sequence[str] = (), given: Sequence[str] = ()) -> Office:

@@ -130,6 +130,10 @@ class Directory:
         key = _canonical(address, self.domains)
         return self._names.get(key) or (key if key in self._aliases else None)
 
+    def is_alias(self, address: Address) -> bool:
+        """Whether an ``[[alias]]`` has this address; there may be an account behind it that has it, too."""
+        return _canonical(address, self.domains) in self._aliases
+
     def shared_with(self, account: Account) -> tuple[Account, ...]:
         """The shared mailboxes that this account is a member of."""
         return tuple(a for a in self.accounts.values() if a.shared and account.key in a.members)

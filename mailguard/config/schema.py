@@ -15,6 +15,7 @@ from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.throttle import AuthSettings
 from mailguard.config.decode import ConfigError, decode, read_source
+from mailguard.delivery.allowance import SubmissionSettings
 from mailguard.delivery.dnscheck import DnsCheckSettings
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
 from mailguard.model.address import parse_domain
@@ -29,7 +30,7 @@ from mailguard.pipeline.source import Problem, Source
 from mailguard.pipeline.texts import Texts
 from mailguard.server.imap import ImapSettings
 from mailguard.server.pop3 import Pop3Settings
-from mailguard.server.smtp import SmtpSettings
+from mailguard.server.smtp_settings import SmtpSettings
 from mailguard.server.web_settings import WebSettings
 from mailguard.state.database import StateSettings
 
@@ -65,6 +66,7 @@ class MainFile(BaseModel):
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")
     policy: PolicySettings = Field(default=PolicySettings(), description="where policy and loose plugins are")
     smtp: SmtpSettings = Field(default=SmtpSettings(), description="receiving mail")
+    submission: SubmissionSettings = Field(default=SubmissionSettings(), description="mail from our own users")
     relay: RelaySettings = Field(default=RelaySettings(), description="mail to other servers")
     queue: QueueSettings = Field(default=QueueSettings(), description="retries and limits of outgoing mail")
     log: LogSettings = Field(default=LogSettings(), description="what is logged, and how")

@@ -13,7 +13,7 @@ from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
-from mailguard.model.trace import delivered_to
+from mailguard.model.trace import delivered_to, loops_at
 from mailguard.state.database import Database
 from mailguard.state.kv import KeyValueStore
 
@@ -59,7 +59,7 @@ class Forwarder:
 
     def loops(self, message: Message, address: Address) -> bool:
         """Whether this address has sent the message on before: our marker is in it already."""
-        return any(field.value.strip().casefold() == address.key for field in message.get_all("Delivered-To"))
+        return loops_at(message, address.key)
 
     def send_on(self, envelope: Envelope, message: Message, recipient: Recipient, targets: Sequence[Address]) -> None:
         """Takes the message over for the outside addresses behind ``recipient``; durable when it returns.

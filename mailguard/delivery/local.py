@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +13,42 @@ import sqlalchemy as sa
 from mailguard.auth.accounts import Account
 from mailguard.delivery.forward import LOOPS, Forwarder
 from mailguard.delivery.personal import Personal
+from mailguard.delivery.queue import Queue
 from mailguard.delivery.router import Route, Router
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
-from mailguard.model.trace import delivered_to, return_path
+from mailguard.model.trace import delivered_to, loops_at, return_path
 from mailguard.store.account import AccountStore, MailboxNameError
 from mailguard.store.content import Described, read_at_delivery
 
 DELIVERED = Reply.of(250, "2.1.5", "delivered")
 LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
+DISK_FULL = Reply.of(452, "4.3.1", "the server's disk is full")
+
+
+_CURES = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "raise the disk quota of the server's user",
+    errno.EROFS: "the file system is mounted read-only: see `dmesg`, remount it",
+    errno.EACCES: "the folder must belong to the server's user",
+    errno.EPERM: "the folder must belong to the server's user",
+    errno.EIO: "the disk is failing: see `dmesg`",
+    errno.EMFILE: "raise LimitNOFILE",
+}
+
+
+def cure(error: Exception) -> str:
+    """What to do about an error of the store or the queue, for the log."""
+    if isinstance(error, OSError):
+        return _CURES.get(error.errno or 0, "see the file system of the data folder")
+    return "see the state database: its disk may be full, or another program holds its lock"
 
 
 class LocalDelivery:
     """Delivers for SMTP and for the queue. ``open_store`` gives an account's mail; ``forwarder`` takes what an
-    address of ours sends on to the outside; ``personal`` does what a mailbox's owner wants done beside a delivery."""
+    address of ours sends on to the outside, ``queue`` what some of several mailboxes cannot take now;
+    ``personal`` does what a mailbox's owner wants done beside a delivery."""
 
     def __init__(
         self,
@@ -34,12 +57,14 @@ class LocalDelivery:
         log: Any,
         forwarder: Forwarder | None = None,
         personal: Personal | None = None,
+        queue: Queue | None = None,
     ) -> None:
         self._router = router
         self._forwarder = forwarder
+        self._personal = personal
+        self._queue = queue
         self._open = open_store
         self._log = log
-        self._personal = personal
 
     def is_local(self, domain: str) -> bool:
         """Whether the domain is ours."""
@@ -47,29 +72,32 @@ class LocalDelivery:
 
     def deliver_to(
         self, envelope: Envelope, message: Message, accounts: Sequence[Account], mailbox: str = "INBOX"
-    ) -> list[Account]:
-        """Delivers to each account; durable when it returns. Returns the accounts that could not take it; never
-        raises for what is wrong with one of them."""
+    ) -> dict[str, Reply]:
+        """Delivers to each account; durable when it returns. Returns why some could not take it, by account key;
+        never raises for what is wrong with one of them."""
         personal = self._personal if mailbox == "INBOX" else None
         if personal is not None:
             accounts = [a for a in accounts if not personal.moves_on(envelope, message, a)]
         if not accounts:
-            return []
+            return {}
         top = [return_path(envelope)]
         if len(accounts) == 1:
             # With several, the one file they share would tell each of the others.
             top.append(delivered_to(str(accounts[0].address)))
         chunks = message.without(message.get_all("Return-Path")).prepend(*top).chunks()
         described = read_at_delivery(chunks)
-        failed: list[Account] = []
+        failed: dict[str, Reply] = {}
         first: Path | None = None
         for account in accounts:
             try:
                 store = self._open(account)
                 first = self._one(store, chunks, first, mailbox, described)
             except (OSError, MailboxNameError) as error:
-                self._log.error("delivery failed", id=envelope.id, account=account.key, error=str(error))
-                failed.append(account)
+                self._log.error(
+                    "delivery failed", id=envelope.id, account=account.key, error=str(error), cure=cure(error)
+                )
+                full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                failed[account.key] = DISK_FULL if full else LATER
             else:
                 self._log.info("delivered", id=envelope.id, to=account.key, where=mailbox)
                 if personal is not None:
@@ -94,11 +122,17 @@ class LocalDelivery:
 
     def deliver(self, envelope: Envelope, message: Message, recipients: Sequence[Recipient]) -> list[Reply]:
         """What the queue asks: one reply for each recipient of ours."""
-        replies = []
-        for recipient in recipients:
-            route = self._router.route(recipient.address, may_relay=False)
-            replies.append(route if isinstance(route, Reply) else self._by(route, envelope, message, recipient))
-        return replies
+        return [self._deliver_one(envelope, message, recipient) for recipient in recipients]
+
+    def _deliver_one(self, envelope: Envelope, message: Message, recipient: Recipient) -> Reply:
+        directory, address = self._router.directory, recipient.address
+        account = directory.accounts.get(address.key)
+        # An alias that stands in front of the account has had its turn where its marker says so.
+        passed = not directory.is_alias(address) or loops_at(message, address.key)
+        if account is not None and not account.disabled and passed:
+            return self.deliver_to(envelope, message, [account]).get(account.key, DELIVERED)
+        route = self._router.route(address, may_relay=False)
+        return route if isinstance(route, Reply) else self._by(route, envelope, message, recipient)
 
     def _by(self, route: Route, envelope: Envelope, message: Message, recipient: Recipient) -> Reply:
         if self._forwarder is not None and route.remote:
@@ -107,6 +141,32 @@ class LocalDelivery:
             try:
                 self._forwarder.send_on(envelope, message, recipient, route.remote)
             except (OSError, sa.exc.SQLAlchemyError) as error:
-                self._log.error("not sent on", id=envelope.id, to=str(recipient.address), error=str(error))
+                self._log.error(
+                    "not sent on", id=envelope.id, to=str(recipient.address), error=str(error), cure=cure(error)
+                )
                 return LATER
-        return LATER if self.deliver_to(envelope, message, route.accounts) else DELIVERED
+        failed = self.deliver_to(envelope, message, route.accounts)
+        if not failed:
+            return DELIVERED
+        if len(failed) == len(route.accounts) and not route.remote:
+            return next(iter(failed.values()))
+        # Those who have it must not get it again with the next attempt: the others wait on their own.
+        left = [account for account in route.accounts if account.key in failed]
+        return DELIVERED if self.put_off(envelope, message, left, recipient) else LATER
+
+    def put_off(self, envelope: Envelope, message: Message, accounts: Sequence[Account], recipient: Recipient) -> bool:
+        """Lets accounts that cannot take the message now wait in the queue, each as a recipient of its own; whether
+        that worked."""
+        if self._queue is None:
+            return False
+        plain = [a for a in accounts if not self._router.directory.is_alias(a.address)]
+        try:
+            self._queue.put(envelope, message, [replace(recipient, address=a.address) for a in plain])
+            for account in accounts:
+                if account not in plain:  # marked, so that the alias in front of it is passed by
+                    marked = message.prepend(delivered_to(str(account.address)))
+                    self._queue.put(envelope, marked, [replace(recipient, address=account.address)])
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            self._log.error("cannot be queued", id=envelope.id, error=str(error), cure=cure(error))
+            return False
+        return True

@@ -12,26 +12,32 @@ from mailguard.model.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The ways of one recipient: ``accounts`` to deliver to here, ``remote`` addresses to send to."""
+    """The ways of one recipient: ``accounts`` to deliver to here, ``remote`` addresses to send to; ``forwarded``
+    where those stand for an address of ours."""
 
     accounts: tuple[Account, ...] = ()
     remote: tuple[Address, ...] = ()
+    forwarded: bool = False
 
 
 class Router:
-    """Asks the directory; relays only for those who may. ``rewriter`` knows the reverse paths we made (SRS)."""
+    """Asks the directory; relays only for those who may. ``rewriter`` knows the reverse paths we made (SRS).
+
+    Local parts are never taken apart: ``user%other@ours`` and ``other!user@ours`` are names like any other, and
+    there is nobody of that name.
+    """
 
     def __init__(self, directory: Directory, rewriter: Rewriter | None = None) -> None:
-        self._directory = directory
+        self.directory = directory
         self._rewriter = rewriter
 
     def is_local(self, domain: str) -> bool:
         """Whether the domain is ours."""
-        return self._directory.is_local(domain)
+        return self.directory.is_local(domain)
 
     def route(self, address: Address, *, may_relay: bool) -> Route | Reply:
         """The route, or the reply that refuses the recipient."""
-        if not self._directory.is_local(address.domain):
+        if not self.directory.is_local(address.domain):
             if not may_relay:
                 return Reply.of(550, "5.7.1", f"we do not relay to {address.domain}: sign in to send mail there")
             if address.is_literal:
@@ -39,9 +45,9 @@ class Router:
             return Route(remote=(address,))
         if self._rewriter is not None and (back := self._rewriter.reverse(address)):
             return Route(remote=(back,))
-        found = self._directory.resolve(address)
+        found = self.directory.resolve(address)
         if found.disabled:
             return Reply.of(550, "5.2.1", f"the mailbox {address} is disabled")
         if found.unknown:
             return Reply.of(550, "5.1.1", f"there is no mailbox {address} here")
-        return Route(found.accounts, found.remote)
+        return Route(found.accounts, found.remote, forwarded=bool(found.remote))

@@ -19,12 +19,11 @@ def with_keyword(session: Session, *, smtputf8: bool = False) -> str:
     return ("UTF8" if smtputf8 else "") + base + secured
 
 
-def received(session: Session, envelope: Envelope, hostname: str, now: float) -> bytes:
-    """Our Received field. The address of a user who submits mail is nobody's business and left out; ``for`` names
-    the recipient only where there is just one (RFC 5321 §7.2)."""
-    if session.authenticated:
-        client = "from [authenticated user]" if session.role is Role.SUBMISSION else f"from {session.helo or 'unknown'}"
-        client = client.replace("[authenticated user]", hostname)
+def received(session: Session, envelope: Envelope, hostname: str, now: float, *, hide_client: bool = True) -> bytes:
+    """Our Received field. The address of a user who submits mail is nobody's business and left out, unless
+    ``hide_client`` is off; ``for`` names the recipient only where there is just one (RFC 5321 §7.2)."""
+    if session.authenticated and hide_client:
+        client = f"from {hostname}"
     else:
         literal = f"[IPv6:{session.peer_ip}]" if ":" in session.peer_ip else f"[{session.peer_ip}]"
         name = f"{session.ptr} {literal}" if session.ptr else literal
@@ -47,8 +46,13 @@ def return_path(envelope: Envelope) -> bytes:
 
 
 def delivered_to(address: str) -> bytes:
-    """Delivered-To, our loop marker."""
+    """Delivered-To, our loop marker (RFC 9228)."""
     return f"Delivered-To: {address}\r\n".encode()
+
+
+def loops_at(message: Message, address_key: str) -> bool:
+    """Whether our marker says that the message has been at this address before; case is ignored."""
+    return any(field.value.casefold() == address_key for field in message.get_all("Delivered-To"))
 
 
 def hops(message: Message) -> int:

@@ -39,6 +39,10 @@ class LineTooLongError(ProtocolError):
     """A line passed its limit; the buffer has dropped it up to its end or will do so as it arrives."""
 
 
+class BareLineEndError(ProtocolError):
+    """A line ended with LF alone where CRLF must be."""
+
+
 class ReceiveBuffer:
     """What was received and not yet consumed. It grows no further than the caller feeds it between reads."""
 
@@ -62,10 +66,11 @@ class ReceiveBuffer:
         self._scanned = 0
         self._skipping = False
 
-    def take_line(self, limit: int) -> bytes | NeedData:
+    def take_line(self, limit: int, *, crlf_only: bool = False) -> bytes | NeedData:
         """The next line without its line end, CRLF or LF; ``limit`` in octets, line end included.
 
-        Raises LineTooLongError once for a line over the limit, whose rest is skipped without being kept.
+        Raises LineTooLongError once for a line over the limit, whose rest is skipped without being kept, and
+        with ``crlf_only`` BareLineEndError for a line that ends with LF alone.
         """
         end = self._data.find(b"\n", self._scanned)
         if end < 0:
@@ -76,9 +81,11 @@ class ReceiveBuffer:
         self._scanned = 0
         if self._skipping:
             self._skipping = False
-            return self.take_line(limit)
+            return self.take_line(limit, crlf_only=crlf_only)
         if len(line) > limit:
             raise LineTooLongError(f"line longer than {limit} octets")
+        if crlf_only and not line.endswith(b"\r\n"):
+            raise BareLineEndError("a line ended with LF alone")
         return line[:-2] if line.endswith(b"\r\n") else line[:-1]
 
     def _wait_for_line(self, limit: int) -> NeedData:

@@ -104,7 +104,9 @@ def test_mail_for_other_domains_waits_in_the_queue(server: Any) -> None:
     with smtplib.SMTP("127.0.0.1", server.port(587), timeout=20) as client:
         client.starttls(context=unchecked())
         client.login(USER1, installed.PASSWORD)
-        client.sendmail(USER1, ["bob@elsewhere.test"], MESSAGE.format("out"))
+        with pytest.raises(smtplib.SMTPDataError, match=r"may not send as ann@example.net.*send_as"):
+            client.sendmail(USER1, ["bob@elsewhere.test"], MESSAGE.format("forged"))
+        client.sendmail(USER1, ["bob@elsewhere.test"], MESSAGE.replace("ann@example.net", USER1).format("out"))
     listed = server.run("queue", "--config", str(server.config), "list", "--json", config=False).stdout
     assert "bob@elsewhere.test" in listed
 

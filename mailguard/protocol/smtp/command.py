@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from mailguard.model.address import Address, AddressError
 from mailguard.model.envelope import Recipient
 from mailguard.model.reply import Reply
+from mailguard.protocol.smtp.parameter import MAIL_PARAMETERS, decode_base64, syntax_error, unxtext
+from mailguard.protocol.smtp.parameter import notify as notify_words
+from mailguard.protocol.smtp.parameter import orcpt as orcpt_text
 from mailguard.protocol.wire import ProtocolError
 
 MAX_PATH = 320  # octets: 64 + "@" + 255, what the parts allow together (RFC 5321 §4.5.3.1 says 256 must do)
@@ -83,11 +83,6 @@ SIMPLE = frozenset({"DATA", "RSET", "NOOP", "QUIT", "HELP", "VRFY", "EXPN", "STA
 _BARE = frozenset({"DATA", "RSET", "QUIT", "STARTTLS"})  # these take no argument
 
 
-def syntax_error(text: str, *, code: int = 501, status: str = "5.5.4") -> ProtocolError:
-    """A refusal of one command."""
-    return ProtocolError(text, reply=Reply.of(code, status, text))
-
-
 def parse(line: bytes) -> Command:
     """Reads one line without its line end; raises ProtocolError with the reply."""
     try:
@@ -119,7 +114,7 @@ def _mail(_verb: str, rest: str) -> Mail:
     path, parameters = _path(rest, "FROM:")
     values: dict[str, object] = {}
     for key, value in parameters:
-        reader = _MAIL_PARAMETERS.get(key)
+        reader = MAIL_PARAMETERS.get(key)
         if reader is None:
             raise syntax_error(f"parameter {key[:40]} of MAIL is not known", code=555)
         name, read = reader
@@ -141,9 +136,9 @@ def _rcpt(_verb: str, rest: str) -> Rcpt:
     orcpt = ""
     for key, value in parameters:
         if key == "NOTIFY" and not notify:
-            notify = _notify(value)
+            notify = notify_words(value)
         elif key == "ORCPT" and not orcpt:
-            orcpt = _orcpt(value)
+            orcpt = orcpt_text(value)
         elif key in ("NOTIFY", "ORCPT"):
             raise syntax_error(f"parameter {key} is given twice")
         else:
@@ -202,82 +197,6 @@ def _address(text: str, *, status: str) -> Address:
         raise syntax_error(f"bad address: {error}"[:200].encode("ascii", "replace").decode(), status=status) from None
 
 
-def _notify(value: str) -> frozenset[str]:
-    words = frozenset(value.upper().split(","))
-    if not words <= {"NEVER", "SUCCESS", "FAILURE", "DELAY"} or ("NEVER" in words and len(words) > 1):
-        raise syntax_error("NOTIFY must be NEVER or of SUCCESS,FAILURE,DELAY")
-    return words
-
-
-def _orcpt(value: str) -> str:
-    kind, semicolon, text = value.partition(";")
-    if not semicolon or not kind or len(value) > 500:
-        raise syntax_error("ORCPT must be a type and an address, at most 500 octets")
-    if kind.lower() != "utf-8":
-        _xtext("ORCPT", text)
-    return value
-
-
-def _xtext(key: str, value: str) -> str:
-    """Checks xtext: printable ASCII, ``+`` only before two upper-case hex digits (RFC 3461 §4)."""
-    parts = value.split("+")
-    good = value.isascii() and value.isprintable() and "=" not in value
-    if not good or any(len(p) < 2 or not set(p[:2]) <= set("0123456789ABCDEF") for p in parts[1:]):
-        raise syntax_error(f"{key} is not xtext")
-    return value
-
-
-def _envid(key: str, value: str) -> str:
-    if len(value) > 100:
-        raise syntax_error("ENVID may have 100 octets")
-    return _xtext(key, value)
-
-
-def _number(key: str, value: str) -> int:
-    if not value.isascii() or not value.isdigit() or len(value) > 20:
-        raise syntax_error(f"{key} needs a number")
-    return int(value)
-
-
-def _flag(key: str, value: str) -> bool:
-    if value:
-        raise syntax_error(f"{key} takes no value")
-    return True
-
-
-def _body(_key: str, value: str) -> bool:
-    if value.upper() not in ("7BIT", "8BITMIME"):
-        raise syntax_error("BODY must be 7BIT or 8BITMIME")
-    return value.upper() == "8BITMIME"
-
-
-def _ret(_key: str, value: str) -> str:
-    if value.upper() not in ("FULL", "HDRS"):
-        raise syntax_error("RET must be FULL or HDRS")
-    return value.upper()
-
-
-def _date(key: str, value: str) -> int:
-    try:
-        when = datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
-        return int(when.timestamp()) if when.tzinfo else int(datetime.fromisoformat(value + "+00:00").timestamp())
-    except (ValueError, OverflowError):
-        raise syntax_error(f"{key} needs a date such as 2026-12-31T12:00:00Z") from None
-
-
-_MAIL_PARAMETERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
-    "SIZE": ("size", _number),
-    "BODY": ("body_8bit", _body),
-    "SMTPUTF8": ("smtputf8", _flag),
-    "REQUIRETLS": ("require_tls", _flag),
-    "RET": ("ret", _ret),
-    "ENVID": ("envid", _envid),
-    "AUTH": ("auth", _xtext),
-    "HOLDFOR": ("hold_for", _number),
-    "HOLDUNTIL": ("hold_until", _date),
-}
-
-
 def _bdat(_verb: str, rest: str) -> Bdat:
     size, _, last = rest.partition(" ")
     if not size.isdigit() or not size.isascii() or len(size) > 15 or last.upper() not in ("", "LAST"):
@@ -285,16 +204,6 @@ def _bdat(_verb: str, rest: str) -> Bdat:
         text = "BDAT needs the number of octets, and may say LAST"
         raise ProtocolError(text, reply=Reply.of(501, "5.5.4", text), fatal=True)
     return Bdat(int(size), bool(last))
-
-
-def decode_base64(text: str) -> bytes:
-    """A base64 response; ``=`` alone is an empty one. Raises ProtocolError."""
-    if text == "=":
-        return b""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise syntax_error("not base64", status="5.5.2") from None
 
 
 def _auth(_verb: str, rest: str) -> Auth:
@@ -310,16 +219,8 @@ def _xclient(_verb: str, rest: str) -> Xclient:
         key, equals, value = word.partition("=")
         if not equals:
             raise syntax_error("XCLIENT needs NAME=value")
-        attributes[key.upper()] = "" if value.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else _unxtext(value)
+        attributes[key.upper()] = "" if value.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else unxtext(value)
     return Xclient(attributes)
-
-
-def _unxtext(value: str) -> str:
-    head, *parts = value.split("+")
-    try:
-        return head + "".join(chr(int(part[:2], 16)) + part[2:] for part in parts)
-    except ValueError:
-        raise syntax_error("bad xtext") from None
 
 
 _READERS: dict[str, Callable[[str, str], Command]] = {

@@ -1,14 +1,15 @@
-"""The server's side of SMTP without a socket: what is legal when, in order, and nothing read as a command that is
-none (RFC 5321, RFC 2920, RFC 3207, RFC 4954, RFC 3030)."""
+"""The server's side of SMTP and LMTP without a socket: what is legal when, in order, and nothing read as a command
+that is none (RFC 5321, RFC 2920, RFC 3207, RFC 4954, RFC 3030, RFC 2033)."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mailguard.model.reply import Reply
 from mailguard.protocol.smtp import command as cmd
-from mailguard.protocol.smtp.data import ContentReader
+from mailguard.protocol.smtp import rule
 from mailguard.protocol.smtp.event import (
     AuthEvent,
     CloseEvent,
@@ -19,37 +20,45 @@ from mailguard.protocol.smtp.event import (
     ResetEvent,
     StartTlsEvent,
 )
-from mailguard.protocol.wire import NEED_DATA, LineTooLongError, ProtocolError, ReceiveBuffer
+from mailguard.protocol.smtp.parameter import decode_base64
+from mailguard.protocol.smtp.receiving import Receiving
+from mailguard.protocol.wire import NEED_DATA, BareLineEndError, LineTooLongError, ProtocolError, ReceiveBuffer
 
 MAX_COMMAND = 2048  # octets; 512 and the growth that the extensions ask for
 MAX_AUTH_LINE = 12_288  # RFC 4954 §4
 
+_SIMPLE = {
+    "VRFY": Reply.of(252, "2.5.2", "send some mail and see"),
+    "HELP": Reply.of(214, "2.0.0", "see RFC 5321"),
+    "NOOP": Reply.of(250, "2.0.0", "ok"),
+}
+
 
 class SmtpServer:
-    """One connection. ``receive_data``, then ``next_event`` until NEED_DATA, answering Mail, Rcpt, AuthEvent and
-    ContentEvent with ``send``; ``data_to_send`` is what to write."""
+    """One connection. ``receive_data``, then ``next_event`` until NEED_DATA, answering Mail, Rcpt, AuthEvent,
+    Xclient and ContentEvent with ``send`` (``send_each`` for content over LMTP); ``data_to_send`` is what to write."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self._in = ReceiveBuffer()
         self._out = bytearray()
+        self._state = rule.State()
         self._pending: cmd.Command | str | None = None  # what waits for the driver's answer
-        self._hello = False
-        self._authenticated = False
         self._authenticating = False
-        self._mail: cmd.Mail | None = None
-        self._rcpts = 0
-        self._reader: ContentReader | None = None
-        self._chunk = -1  # octets of the running BDAT chunk still to come
-        self._in_bdat = False
-        self._last_chunk = False
-        self._refused_chunk: Reply | None = None
+        self._receiving = Receiving(profile)
         self._errors = 0
+        self._commands = 0
         self._closing = False
+
+    @property
+    def receiving(self) -> bool:
+        """Whether the client is in the middle of a message."""
+        return self._receiving.busy
 
     def greet(self) -> None:
         """The banner."""
-        self._reply(Reply.of(220, "", f"{self.profile.hostname} ESMTP mailguard"))
+        protocol = "LMTP" if self.profile.lmtp else "ESMTP"
+        self._reply(Reply.of(220, "", f"{self.profile.hostname} {protocol} mailguard"))
 
     def receive_data(self, data: bytes) -> None:
         """Takes octets as they arrive."""
@@ -63,18 +72,29 @@ class SmtpServer:
         return out
 
     def send(self, reply: Reply, *, close: bool = False) -> None:
-        """Answers the event handed out last."""
+        """Answers the event handed out last; over LMTP, content is answered so for each recipient."""
+        count = self._state.rcpts if self._pending == "content" and self.profile.lmtp else 1
+        self.send_each([reply] * count, close=close)
+
+    def send_each(self, replies: Sequence[Reply], *, close: bool = False) -> None:
+        """Answers with several replies: to content over LMTP, one for each recipient in their order (RFC 2033 §4.2)."""
         pending, self._pending = self._pending, None
+        state, reply = self._state, replies[0]
+        utf8 = state.mail is not None and state.mail.smtputf8
         if isinstance(pending, cmd.Mail) and reply.ok:
-            self._mail, self._rcpts = pending, 0
+            state.mail, state.rcpts = pending, 0
+            state.mails += 1
         elif isinstance(pending, cmd.Rcpt) and reply.ok:
-            self._rcpts += 1
+            state.rcpts += 1
+        elif isinstance(pending, cmd.Xclient) and reply.ok:
+            self._start_anew()
         elif pending == "auth":
             self._authenticating = False
-            self._authenticated = reply.code == 235
+            state.authenticated = reply.code == 235
         elif pending == "content":
             self._reset()
-        self._reply(reply)
+        for each in replies:
+            self._reply(each, utf8=utf8)
         if close or reply.code == 421:
             self.close()
 
@@ -85,23 +105,28 @@ class SmtpServer:
 
     def secured(self, mechanisms: Sequence[str]) -> None:
         """TLS is up: everything said in clear is forgotten (RFC 3207 §4.2)."""
-        p = self.profile
-        self.profile = Profile(p.hostname, p.size_limit, p.rcpt_max, False, tuple(mechanisms), p.needs_auth, True)
+        self.profile = replace(self.profile, starttls=False, mechanisms=tuple(mechanisms), secured=True)
         self._in.clear()
-        self._hello = False
-        self._reset()
+        self._start_anew()
 
     def close(self) -> None:
         """Nothing that follows is read as a command."""
         self._closing = True
         self._in.clear()
 
-    def _reset(self) -> None:
-        self._mail, self._rcpts, self._reader, self._chunk = None, 0, None, -1
-        self._in_bdat, self._last_chunk, self._refused_chunk = False, False, None
+    def _start_anew(self) -> None:
+        self._state = rule.State(mails=self._state.mails)
+        self._receiving = Receiving(self.profile)
 
-    def _reply(self, reply: Reply) -> None:
-        self._out += reply.encode()
+    def _reset(self) -> None:
+        self._state.mail, self._state.rcpts = None, 0
+        self._receiving = Receiving(self.profile)
+
+    def _reply(self, reply: Reply, *, utf8: bool = False) -> None:
+        octets = reply.encode()
+        if not utf8 and not octets.isascii():  # RFC 6531 §3.7.4.1
+            octets = octets.decode().encode("ascii", "replace")
+        self._out += octets
         if reply.permanent:
             self._errors += 1
             if self._errors >= self.profile.errors_max and not self._closing:
@@ -115,75 +140,54 @@ class SmtpServer:
                 return CloseEvent()
             if self._pending is not None:
                 return NEED_DATA
-            if self._chunk >= 0:
-                event: Event | None = self._read_chunk()
-            elif self._reader is not None and not self._in_bdat:
-                event = self._read_data()
-            else:
-                event = self._read_command()
+            event = self._read_content() if self._receiving.busy else self._read_command()
             if event is not None:
                 return event
 
-    def _read_data(self) -> Event:
-        assert self._reader is not None
-        rest = self._reader.feed_data(self._in.take_all())
-        if rest is None:
-            return NEED_DATA
-        self._in.feed(rest)
-        return self._content(stuffed=True)
-
-    def _content(self, *, stuffed: bool) -> ContentEvent:
-        reader = self._reader
-        assert reader is not None
-        raw = reader.take(last=True, stuffed=stuffed) or b""
-        self._pending = "content"
-        return ContentEvent(raw, reader.flaw)
-
-    def _read_chunk(self) -> Event | None:
-        block = self._in.take(self._chunk)
-        self._chunk -= len(block)
-        if self._reader is not None and self._refused_chunk is None:
-            self._reader.feed_chunk(block)
-        if self._chunk:
-            return NEED_DATA
-        self._chunk = -1
-        if self._refused_chunk is not None:
-            refused, self._refused_chunk = self._refused_chunk, None
-            self._reply(refused)
+    def _read_content(self) -> Event | None:
+        found = self._receiving.read(self._in)
+        if isinstance(found, Reply):
+            self._reply(found)
             return None
-        if self._last_chunk:
-            return self._content(stuffed=False)
-        self._reply(Reply.of(250, "2.0.0", "chunk received"))
-        return None
+        if isinstance(found, ContentEvent):
+            self._pending = "content"
+        return found
 
     def _read_command(self) -> Event | None:
         try:
-            line = self._in.take_line(MAX_AUTH_LINE if self._authenticating else MAX_COMMAND)
+            line = self._in.take_line(MAX_AUTH_LINE if self._authenticating else MAX_COMMAND, crlf_only=True)
             if line is NEED_DATA:
                 return NEED_DATA
             assert isinstance(line, bytes)
+            self._count()
             return self._auth_line(line) if self._authenticating else self._command(cmd.parse(line))
-        except LineTooLongError:
+        except BareLineEndError:
+            # Whoever sends this may be smuggling (RFC 5321 §2.3.8): nothing behind it is looked at.
+            self._reply(Reply.of(521, "5.5.2", "a command must end with CRLF, not with LF alone"))
+            self.close()
+        except LineTooLongError as error:
             self._authenticating = False
-            self._reply(Reply.of(500, "5.5.2", f"line longer than {MAX_COMMAND} octets"))
+            self._reply(Reply.of(500, "5.5.2", error.text))
         except ProtocolError as error:
             self._reply(error.reply or Reply.of(501, "5.5.2", error.text))
             if error.fatal:
                 self.close()
         return None
 
+    def _count(self) -> None:
+        self._commands += 1
+        if self._commands > self.profile.commands_max:
+            text = f"more than {self.profile.commands_max} commands: closing this connection"
+            self.close()
+            raise ProtocolError(text, reply=Reply.of(421, "4.7.0", text))
+
     def _auth_line(self, line: bytes) -> Event | None:
+        self._authenticating = False
         if line == b"*":
-            self._authenticating = False
             self._reply(Reply.of(501, "5.7.0", "authentication cancelled"))
             return None
-        try:
-            response = cmd.decode_base64(line.decode("ascii"))
-        except (ProtocolError, UnicodeDecodeError):
-            self._authenticating = False
-            self._reply(Reply.of(501, "5.5.2", "not base64"))
-            return None
-        self._pending = "auth"
+        response = decode_base64(line.decode("ascii", "replace"))
+        self._pending, self._authenticating = "auth", True
         return AuthEvent("", response)
 
     def _command(self, command: cmd.Command) -> Event | None:
@@ -191,103 +195,62 @@ class SmtpServer:
             case cmd.Hello():
                 return self._on_hello(command)
             case cmd.Mail():
-                return self._on_mail(command)
+                return self._ask(command, rule.refused_mail(self.profile, self._state, command))
             case cmd.Rcpt():
-                return self._on_rcpt(command)
+                return self._ask(command, rule.refused_rcpt(self.profile, self._state))
+            case cmd.Xclient():
+                return self._ask(command, rule.refused_xclient(self.profile, self._state))
             case cmd.Auth():
                 return self._on_auth(command)
             case cmd.Bdat():
                 self._on_bdat(command)
+                return None
             case cmd.Simple():
                 return self._on_simple(command.verb)
-            case _:
-                self._reply(Reply.of(502, "5.5.1", "command not available here"))
-        return None
 
-    def _on_hello(self, command: cmd.Hello) -> Event | None:
-        if command.verb == "LHLO":
-            self._reply(Reply.of(500, "5.5.1", "this is SMTP, say EHLO"))
-            return None
-        self._hello = True
-        self._reset()
-        esmtp = command.verb == "EHLO"
-        lines = [f"{self.profile.hostname} greets {command.name}"[:200], *(self._extensions() if esmtp else ())]
-        self._reply(Reply.of(250, "", *lines))
-        return HelloEvent(command.name, esmtp)
-
-    def _extensions(self) -> list[str]:
-        p = self.profile
-        found = [f"SIZE {p.size_limit}", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING"]
-        found.append(f"LIMITS RCPTMAX={p.rcpt_max}")
-        if p.starttls:
-            found.append("STARTTLS")
-        if p.secured and not p.needs_auth:
-            found.append("REQUIRETLS")
-        if p.mechanisms:
-            found.append("AUTH " + " ".join(p.mechanisms))
-        return found
-
-    def _on_mail(self, command: cmd.Mail) -> Event | None:
-        problem = None
-        if not self._hello:
-            problem = Reply.of(503, "5.5.1", "say EHLO first")
-        elif self._mail is not None:
-            problem = Reply.of(503, "5.5.1", "a transaction is under way already")
-        elif self.profile.needs_auth and not self._authenticated:
-            problem = Reply.of(530, "5.7.0", "authentication is required on this port")
-        elif command.size > self.profile.size_limit:
-            problem = Reply.of(552, "5.3.4", f"at most {self.profile.size_limit} octets are accepted")
-        elif command.require_tls and not self.profile.secured:
-            problem = Reply.of(550, "5.7.10", "REQUIRETLS needs TLS")
-        if problem:
-            self._reply(problem)
+    def _ask(self, command: cmd.Mail | cmd.Rcpt | cmd.Xclient, refused: Reply | None) -> Event | None:
+        """Hands the command to the driver unless it is refused already."""
+        if refused is not None:
+            self._reply(refused)
+            if refused.code == 421:
+                self.close()
             return None
         self._pending = command
         return command
 
-    def _on_rcpt(self, command: cmd.Rcpt) -> Event | None:
-        if self._mail is None:
-            self._reply(Reply.of(503, "5.5.1", "MAIL first"))
-        elif self._rcpts >= self.profile.rcpt_max:
-            self._reply(Reply.of(452, "4.5.3", f"more than {self.profile.rcpt_max} recipients: send the rest again"))
-        else:
-            self._pending = command
-            return command
-        return None
+    def _on_hello(self, command: cmd.Hello) -> Event | None:
+        if refused := rule.refused_hello(self.profile, command.verb):
+            self._reply(refused)
+            return None
+        self._reset()
+        self._state.hello = True
+        esmtp = command.verb != "HELO"
+        greeting = f"{self.profile.hostname} greets {command.name}"[:200]
+        self._reply(Reply.of(250, "", greeting, *(rule.extensions(self.profile) if esmtp else ())))
+        return HelloEvent(command.name, esmtp)
 
     def _on_auth(self, command: cmd.Auth) -> Event | None:
-        problem = None
-        if not self.profile.mechanisms:
-            problem = Reply.of(502, "5.5.1", "no AUTH on this port")
-            if self.profile.starttls and self.profile.needs_auth:
-                problem = Reply.of(538, "5.7.11", "sign in inside TLS only: STARTTLS first")
-        elif not self._hello or self._mail is not None or self._authenticated:
-            problem = Reply.of(503, "5.5.1", "AUTH comes once, after EHLO and outside a transaction")
-        elif command.mechanism.upper() not in self.profile.mechanisms:
-            problem = Reply.of(504, "5.5.4", f"mechanisms here: {' '.join(self.profile.mechanisms)}")
-        if problem:
-            self._reply(problem)
+        if refused := rule.refused_auth(self.profile, self._state, command):
+            self._reply(refused)
             return None
         self._pending, self._authenticating = "auth", True
         return AuthEvent(command.mechanism.upper(), command.initial)
 
     def _on_bdat(self, command: cmd.Bdat) -> None:
-        self._chunk = command.size
         refused = None
-        if self._mail is None or not self._rcpts:
+        if self._state.mail is None or not self._state.rcpts:
             refused = Reply.of(503, "5.5.1", "MAIL and a valid RCPT come first")
-        elif self._reader is None:
-            self._reader = ContentReader(size_limit=self.profile.size_limit, block=self.profile.size_limit)
-            self._in_bdat = True
-        self._refused_chunk = refused
-        self._last_chunk = command.last and refused is None
+        self._receiving.start_chunk(command.size, last=command.last, refused=refused)
 
     def _on_simple(self, verb: str) -> Event | None:
         match verb:
             case "DATA":
-                self._on_data()
+                refused = rule.refused_data(self.profile, self._state, by_chunks=self._receiving.by_chunks)
+                if refused is None:
+                    self._receiving.start_data()
+                self._reply(refused or Reply.of(354, "", "end with <CRLF>.<CRLF>"))
             case "RSET":
-                dropped = self._mail is not None
+                dropped = self._state.mail is not None
                 self._reset()
                 self._reply(Reply.of(250, "2.0.0", "reset"))
                 return ResetEvent() if dropped else None
@@ -296,26 +259,9 @@ class SmtpServer:
                 self.close()
             case "STARTTLS":
                 return self._on_starttls()
-            case "VRFY":
-                self._reply(Reply.of(252, "2.5.2", "send some mail and see"))
-            case "HELP":
-                self._reply(Reply.of(214, "2.0.0", "see RFC 5321"))
-            case "NOOP":
-                self._reply(Reply.of(250, "2.0.0", "ok"))
             case _:
-                self._reply(Reply.of(502, "5.5.1", f"{verb} is not available"))
+                self._reply(_SIMPLE.get(verb) or Reply.of(502, "5.5.1", f"{verb} is not available"))
         return None
-
-    def _on_data(self) -> None:
-        if self._in_bdat:
-            self._reply(Reply.of(503, "5.5.1", "BDAT is under way"))
-        elif self._mail is None:
-            self._reply(Reply.of(503, "5.5.1", "MAIL first"))
-        elif not self._rcpts:
-            self._reply(Reply.of(554, "5.5.1", "no valid recipients"))
-        else:
-            self._reader = ContentReader(size_limit=self.profile.size_limit, block=self.profile.size_limit)
-            self._reply(Reply.of(354, "", "end with <CRLF>.<CRLF>"))
 
     def _on_starttls(self) -> Event | None:
         if not self.profile.starttls:

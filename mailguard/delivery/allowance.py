@@ -1,0 +1,126 @@
+"""How much one user may send: over it mail is held and somebody told, for a stolen password must not make us a
+spammer, and a forgotten newsletter must not bounce."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailguard.model.duration import Duration, parse_duration
+from mailguard.state.allowance import sent_alert, sent_hour, sent_recipient
+from mailguard.state.database import Database
+
+_DAY = 86_400.0
+_ALERT_EVERY = _DAY  # seconds between two alerts about one account
+_KEEP = 400 * _DAY  # seconds after which a recipient not written to is a new one again
+
+_h, _r = sent_hour.c, sent_recipient.c
+
+
+class SubmissionSettings(BaseModel):
+    """``[submission]`` of mailguard.toml: mail from our own users."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hide_client: bool = Field(default=True, description="leave the address of the user's machine out of Received")
+    hold_max: Duration = Field(
+        default=parse_duration("7d"), description="how long a message may be held back (FUTURERELEASE); 0: not offered"
+    )
+    messages_per_hour: int = Field(default=150, ge=0, description="of one user, before the rest is held; 0: any")
+    messages_per_day: int = Field(default=600, ge=0, description="of one user in 24 hours")
+    recipients_per_hour: int = Field(default=500, ge=0, description="of one user's messages together")
+    recipients_per_day: int = Field(default=2000, ge=0, description="in 24 hours")
+    new_recipients_per_day: int = Field(
+        default=200, ge=0, description="of these, never written to before: many are the sign of a stolen password"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Why a message must be held; ``alert`` when nobody has been told today."""
+
+    reason: str
+    alert: bool
+
+
+class Allowance:
+    """Counts in the state database, so that all workers agree. Safe for threads."""
+
+    def __init__(
+        self, database: Database, settings: SubmissionSettings, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._now = now
+
+    def count(self, account: str, recipients: Sequence[str]) -> Excess | None:
+        """Counts one message of an account (its key) to these address keys; what it exceeds, if anything. Raises
+        sqlalchemy.exc.OperationalError."""
+        now = self._now()
+        with self._database.write() as connection:
+            new = self._note_recipients(connection, account, recipients, now)
+            self._note_message(connection, account, len(recipients), int(now // 3600))
+            reason = self._excess(connection, account, new, now)
+            return Excess(reason, self._must_alert(connection, account, now)) if reason else None
+
+    def _note_recipients(self, connection: sa.Connection, account: str, recipients: Sequence[str], now: float) -> int:
+        """Remembers the recipients; returns how many are new."""
+        wanted = [key[:320] for key in dict.fromkeys(recipients)]
+        mine = sa.and_(_r.account == account, _r.recipient.in_(wanted))
+        known = set(connection.execute(sa.select(_r.recipient).where(mine)).scalars())
+        if known:
+            connection.execute(sa.update(sent_recipient).where(mine).values(last_at=now))
+        new = [{"account": account, "recipient": key, "first_at": now, "last_at": now} for key in wanted]
+        new = [row for row in new if row["recipient"] not in known]
+        if new:
+            connection.execute(sa.insert(sent_recipient), new)
+        return len(new)
+
+    @staticmethod
+    def _note_message(connection: sa.Connection, account: str, recipients: int, hour: int) -> None:
+        more = {"messages": _h.messages + 1, "recipients": _h.recipients + recipients}
+        mine = sa.and_(_h.account == account, _h.hour == hour)
+        if not connection.execute(sa.update(sent_hour).where(mine).values(more)).rowcount:
+            values = {"account": account, "hour": hour, "messages": 1, "recipients": recipients}
+            connection.execute(sa.insert(sent_hour).values(values))
+
+    def _excess(self, connection: sa.Connection, account: str, new: int, now: float) -> str:
+        s, hour = self._settings, int(now // 3600)
+        sums = sa.select(sa.func.coalesce(sa.func.sum(_h.messages), 0), sa.func.coalesce(sa.func.sum(_h.recipients), 0))
+        for span, since, most in (
+            ("hour", hour, (s.messages_per_hour, s.recipients_per_hour)),
+            ("day", hour - 23, (s.messages_per_day, s.recipients_per_day)),
+        ):
+            sent = connection.execute(sums.where(_h.account == account, _h.hour >= since)).one()
+            for what, count, limit in zip(("messages", "recipients"), sent, most, strict=True):
+                if limit and count > limit:
+                    return f"{account}: {count} {what} in one {span}, {what}_per_{span} of [submission] is {limit}"
+        if new and s.new_recipients_per_day:
+            first = sa.select(sa.func.count()).where(_r.account == account, _r.first_at > now - _DAY)
+            count = connection.execute(first).scalar_one()
+            if count > s.new_recipients_per_day:
+                cap = f"new_recipients_per_day of [submission] is {s.new_recipients_per_day}"
+                return f"{account}: {count} recipients in one day that it never wrote to before, {cap}"
+        return ""
+
+    @staticmethod
+    def _must_alert(connection: sa.Connection, account: str, now: float) -> bool:
+        last = connection.execute(sa.select(sent_alert.c.at).where(sent_alert.c.account == account)).scalar()
+        if last is not None and last > now - _ALERT_EVERY:
+            return False
+        if last is None:
+            connection.execute(sa.insert(sent_alert).values(account=account, at=now))
+        else:
+            connection.execute(sa.update(sent_alert).where(sent_alert.c.account == account).values(at=now))
+        return True
+
+    def prune(self) -> None:
+        """Forgets what no longer counts."""
+        now = self._now()
+        with self._database.write() as connection:
+            connection.execute(sa.delete(sent_hour).where(_h.hour < int(now // 3600) - 48))
+            connection.execute(sa.delete(sent_recipient).where(_r.last_at < now - _KEEP))
