@@ -45,8 +45,8 @@ def replace(client: Client, command: Replace) -> Done:
     selected = client.writable
     view = selected.view
     uid = command.number if command.uid else (view.uids[command.number - 1 : command.number] or [0])[0]
-    if command.number == 0 and view.uids:
-        uid = view.uids[-1]
+    if command.number == 0:
+        uid = view.last
     if not view.number(uid):
         raise CommandError("there is no such message", status="NO" if command.uid else "BAD")
     target = client.mailbox(command.append.mailbox, "TRYCREATE")

@@ -148,23 +148,22 @@ class Client:
             self.session.close("the mailbox is gone")
             return
         if changes.vanished:
-            view.gone += [uid for uid in changes.vanished if view.number(uid)]
+            view.gone += view.known(changes.vanished)
         if expunges and view.gone:
             gone, view.gone = view.gone, []
             self.session.send_all(view.expunge(gone, vanished="QRESYNC" in self.session.enabled))
-        before = len(view.uids)
-        known = [row for row in changes.flags if view.number(row[0])] if changes.flags else []
-        if changes.flags and view.arrived([uid for uid, _, _ in changes.flags]):
-            self._arrivals(selected, before)
-        if known:
+        if changes.flags:
+            before, last = view.count, view.last
+            if changes.flags[-1][0] > last and view.arrived([row[0] for row in changes.flags]):
+                self._arrivals(selected, before)
+            known = [row for row in changes.flags if row[0] <= last] if changes.flags[-1][0] > last else changes.flags
             self.session.send_all(view.changed(known, modseq=self.condstore))
         view.modseq = max(view.modseq, changes.highest_modseq)
-        if not view.gone:
-            view.told.clear()
+        view.told.clear()
 
     def _arrivals(self, selected: Selected, before: int) -> None:
         view = selected.view
-        self.session.send(b"* %d EXISTS\r\n" % len(view.uids))
+        self.session.send(b"* %d EXISTS\r\n" % view.count)
         rev2 = "IMAP4REV2" in self.session.enabled
         if not selected.read_only and not rev2:
             after = selected.mailbox.claim_recent()
@@ -176,13 +175,20 @@ class Client:
         """Answers flag changes that this client made itself; where ``only``, with their MODSEQ alone."""
         view = self.selected.view
         if only:
-            self.session.send_all(
-                b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (view.number(uid), uid, modseq) for uid, _, modseq in changed
-            )
+            uids = view.known([uid for uid, _, _ in changed])
+            modseqs = {uid: modseq for uid, _, modseq in changed}
+            text = b"* %d FETCH (UID %d MODSEQ (%d))\r\n"
+            numbered = zip(view.numbers(uids), uids, strict=True)
+            self.send(b"".join([text % (number, uid, modseqs[uid]) for number, uid in numbered]))
         elif not silent:
             for line in view.changed(changed, modseq=self.condstore):
                 self.send(line)
-        view.told.update((uid, modseq) for uid, _, modseq in changed)
+        if not changed:
+            return
+        if max(modseq for _, _, modseq in changed) == view.modseq + 1:
+            view.modseq += 1  # nobody else changed anything meanwhile: nothing more to look for
+        else:
+            view.told.update((uid, modseq) for uid, _, modseq in changed)
 
 
 Handler = Callable[[Client, Any], Done | None]

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mailguard.model.mime import Part, parse
-from mailguard.protocol.imap.fetch import Attribute, Fetch, Section
+from mailguard.protocol.imap.fetch import Attribute, Fetch, Item, Section
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import internal_date
 from mailguard.protocol.imap.section import octets
-from mailguard.protocol.imap.text import literal, utf8_quoted
+from mailguard.protocol.imap.text import utf8_quoted
+from mailguard.protocol.imap.view import View
 from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.server.imap_mailboxes import vanished_since
+from mailguard.store.content import with_crlf
+from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import ExpungedError
 
-_PORTION = 500  # messages between two looks at how much has gathered
+_PORTION = 1_000  # messages asked of the index at a time
+_READ = 1 << 20  # octets read of a file at a time
+_SOME = 20  # messages whose files are looked up one by one
 
-# How each item is printed from the value of its column.
-_PRINTED: dict[str, tuple[str, Callable[[Any], bytes]]] = {
-    "UID": ("uid", lambda value: b"UID %d" % value),
-    "FLAGS": ("flags", lambda value: b"FLAGS (%b)" % value.encode()),
-    "INTERNALDATE": ("date", lambda value: b"INTERNALDATE " + internal_date(value)),
-    "RFC822.SIZE": ("size", lambda value: b"RFC822.SIZE %d" % value),
-    "MODSEQ": ("modseq", lambda value: b"MODSEQ (%d)" % value),
-    "SAVEDATE": ("saved", lambda value: b"SAVEDATE " + internal_date(value)),
-    "ENVELOPE": ("envelope", lambda value: b"ENVELOPE " + value),
-    "BODYSTRUCTURE": ("bodystructure", lambda value: b"BODYSTRUCTURE " + value),
-    "BODY": ("body", lambda value: b"BODY " + value),
-    "PREVIEW": ("preview", lambda value: b"PREVIEW " + utf8_quoted(value)),
-    "EMAILID": ("email_id", lambda value: b"EMAILID (%b)" % value.encode()),
-    "THREADID": ("uid", lambda value: b"THREADID NIL"),
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+# How each item is printed: its column, its text, and what turns the column's value into what the text takes. Octets
+# travel as latin-1 text until the whole answer is encoded.
+_PRINTED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "UID": ("uid", "UID %d", _itself),
+    "FLAGS": ("flags", "FLAGS (%s)", _itself),
+    "INTERNALDATE": ("date", "INTERNALDATE %s", internal_date),
+    "RFC822.SIZE": ("size", "RFC822.SIZE %d", _itself),
+    "MODSEQ": ("modseq", "MODSEQ (%d)", _itself),
+    "SAVEDATE": ("saved", "SAVEDATE %s", internal_date),
+    "ENVELOPE": ("envelope", "ENVELOPE %s", _text),
+    "BODYSTRUCTURE": ("bodystructure", "BODYSTRUCTURE %s", _text),
+    "BODY": ("body", "BODY %s", _text),
+    "PREVIEW": ("preview", "PREVIEW %s", lambda value: _text(utf8_quoted(value))),
+    "EMAILID": ("email_id", "EMAILID (%s)", _itself),
+    "THREADID": ("uid", "THREADID NIL%.0s", _itself),
 }
 
 
@@ -83,51 +99,88 @@ def _mark_seen(client: Client, selected: Selected, uids: list[int], items: list[
         items.append(Attribute("FLAGS"))
 
 
-def _print(client: Client, selected: Selected, uids: Sequence[int], items: Sequence[Any]) -> int:
+def _print(client: Client, selected: Selected, uids: Sequence[int], items: Sequence[Item]) -> int:
     """Answers; returns how many messages were gone."""
     attributes = [item.name for item in items if isinstance(item, Attribute)]
     sections = [item for item in items if isinstance(item, Section)]
     columns = ["uid", *(_PRINTED[name][0] for name in attributes)]
-    printers = [_PRINTED[name][1] for name in attributes]
-    recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and selected.view.recent else 0
+    changes = [(at, _PRINTED[name][2]) for at, name in enumerate(attributes, 1) if _PRINTED[name][2] is not _itself]
+    view = selected.view
+    recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and view.recent else 0
+    form = " ".join(_PRINTED[name][1] for name in attributes)
+    files = selected.mailbox.files() if sections and len(uids) > _SOME else {}
     gone = 0
-    for some in _portions(uids):
-        found = selected.mailbox.rows(some, columns)
-        gone += len(some) - len(found)
-        for row in found:
-            if recent_at:
-                row = (*row[:recent_at], selected.view.flags(row[0], row[recent_at]), *row[recent_at + 1 :])
-            words = [printer(value) for printer, value in zip(printers, row[1:], strict=True)]
-            try:
-                words += _sections(selected, row[0], sections) if sections else ()
-            except ExpungedError:
-                gone += 1
-                continue
-            number = selected.view.number(row[0])
-            client.send(b"* %d FETCH (%b)\r\n" % (number, b" ".join(words)))
+    for at in range(0, len(uids), _PORTION):
+        some = uids[at : at + _PORTION]
+        rows = selected.mailbox.rows(some, columns)
+        gone += len(some) - len(rows)
+        if changes or recent_at:
+            rows = [_changed_row(row, changes, recent_at, view) for row in rows]
+        numbered = zip(view.numbers([row[0] for row in rows]), rows, strict=True)
+        if sections:
+            for number, row in numbered:
+                gone += not _print_sections(client, number, form % row[1:], row[0], sections, files)
+        else:
+            line = f"* %d FETCH ({form})\r\n"
+            client.send("".join([line % (number, *row[1:]) for number, row in numbered]).encode("latin-1", "replace"))
     return gone
 
 
-def _sections(selected: Selected, uid: int, sections: Sequence[Section]) -> Iterator[bytes]:
-    raw = selected.mailbox.raw(uid)
+def _changed_row(
+    row: tuple[Any, ...], changes: list[tuple[int, Callable[[Any], Any]]], recent_at: int, view: View
+) -> tuple[Any, ...]:
+    values = list(row)
+    for at, change in changes:
+        values[at] = change(values[at])
+    if recent_at:
+        values[recent_at] = view.flags(row[0], row[recent_at])
+    return tuple(values)
+
+
+def _print_sections(
+    client: Client, number: int, words: str, uid: int, sections: Sequence[Section], files: dict[int, str]
+) -> bool:
+    """Answers one message; whether it was still there."""
+    try:
+        raw = read(client.selected.mailbox, uid, files)
+    except ExpungedError:
+        return False
     root: Part | None = None
+    out = [b"* %d FETCH (%b" % (number, words.encode("latin-1", "replace"))]
+    before = b" " if words else b""
     for section in sections:
         if root is None and (section.part or section.text):
             root = parse(raw)
         found = octets(raw, section, root)
+        label = before + section.label
+        before = b" "
         if section.kind == "BINARY.SIZE":
-            yield b"%b %d" % (section.label, len(found or b""))
+            out.append(b"%b %d" % (label, len(found or b"")))
         elif found is None:
-            yield b"%b NIL" % section.label
-        elif section.kind == "BINARY" and b"\0" in found:
-            yield b"%b ~%b" % (section.label, literal(found))
+            out.append(label + b" NIL")
         else:
-            yield b"%b %b" % (section.label, literal(found))
+            sign = b"~" if section.kind == "BINARY" and b"\0" in found else b""
+            out += (b"%b %b{%d}\r\n" % (label, sign, len(found)), found)
+    out.append(b")\r\n")
+    client.send(b"".join(out))
+    return True
 
 
-def _portions(uids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for at in range(0, len(uids), _PORTION):
-        yield uids[at : at + _PORTION]
+def read(mailbox: Mailbox, uid: int, files: dict[int, str]) -> bytes:
+    """A message in CRLF form, from the file that it had a moment ago if it is known. Raises ExpungedError."""
+    if (path := files.get(uid)) is not None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # renamed since
+            return mailbox.raw(uid)
+        try:
+            data = os.read(descriptor, _READ)
+            while len(data) % _READ == 0 and (more := os.read(descriptor, _READ)):
+                data += more
+        finally:
+            os.close(descriptor)
+        return with_crlf(data)
+    return mailbox.raw(uid)
 
 
 HANDLERS: dict[str, Handler] = {"FETCH": fetch, "UID FETCH": fetch}

@@ -14,7 +14,9 @@ from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.store.account import SEPARATOR, MailboxExistsError, MailboxNameError
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import Changes, NoSuchMailboxError
+from mailguard.store.snapshot import Status as MailboxStatus
 
+_LARGE = 20_000  # messages in a mailbox whose first unseen one is not looked for
 _ENABLED = {"CONDSTORE": "CONDSTORE", "QRESYNC": "QRESYNC", "UTF8=ACCEPT": "UTF8=ACCEPT", "IMAP4REV2": "IMAP4rev2"}
 
 
@@ -30,22 +32,26 @@ def select(client: Client, command: Select) -> Done:
     mailbox = client.mailbox(command.mailbox)
     recent_after = None if command.read_only else mailbox.claim_recent()
     status = mailbox.status()
-    # What arrives between the two looks is told by the next sync.
-    uids = [uid for uid in mailbox.uids() if uid < status.uid_next]
     after = status.uid_next - 1 - status.recent if recent_after is None else recent_after
-    view = View(uids, status.highest_modseq, mailbox.keywords())
     rev2 = "IMAP4REV2" in client.session.enabled
-    if not rev2:
-        view.recent = {uid for uid in uids if uid > after} if uids and uids[-1] > after else set()
+    view = View(
+        None if status.messages else [],
+        status.highest_modseq,
+        mailbox.keywords(),
+        count=status.messages,
+        load=lambda: uids_at(mailbox, status),
+    )
+    if not rev2 and status.messages and status.uid_next - 1 > after:
+        view.recent = {uid for uid in view.uids if uid > after}
     selected = Selected(mailbox, view, command.read_only, status.uid_validity)
     flags = (*SYSTEM, *view.keywords)
     permanent = () if command.read_only else (*flags, "\\*")
     client.send(flags_line(flags))
     client.send(b"* OK [PERMANENTFLAGS (%b)] what can be kept\r\n" % " ".join(permanent).encode())
-    client.send(b"* %d EXISTS\r\n" % len(uids))
+    client.send(b"* %d EXISTS\r\n" % view.count)
     if not rev2:
         client.send(b"* %d RECENT\r\n" % len(view.recent))
-        if status.unseen and (first := first_unseen(mailbox, view)):
+        if first := first_unseen(mailbox, view, status):
             client.send(b"* OK [UNSEEN %d] the first unseen message\r\n" % first)
     client.send(b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % status.uid_validity)
     client.send(b"* OK [UIDNEXT %d] the next UID\r\n" % status.uid_next)
@@ -60,11 +66,23 @@ def select(client: Client, command: Select) -> Done:
     return Done(f"{command.mailbox.encode('ascii', 'replace').decode()} selected", mode)
 
 
-def first_unseen(mailbox: Mailbox, view: View) -> int:
-    """The number of the first message without \\Seen, 0 if there is none."""
-    for uid, flags in mailbox.rows(None, ("uid", "flags")):
-        if "\\Seen" not in str(flags) and (number := view.number(int(uid))):
-            return number
+def uids_at(mailbox: Mailbox, status: MailboxStatus) -> list[int]:
+    """The UIDs that there were when the status was taken; what happened since is told by the next sync."""
+    uids = [uid for uid in mailbox.uids() if uid < status.uid_next]
+    gone = [uid for uid in mailbox.changes(status.highest_modseq).vanished if uid < status.uid_next]
+    return sorted({*uids, *gone}) if gone else uids
+
+
+def first_unseen(mailbox: Mailbox, view: View, status: MailboxStatus) -> int:
+    """The number of the first message without \\Seen; 0 if there is none, or if finding it is not worth the time."""
+    if not status.unseen or status.unseen == status.messages:
+        return 1 if status.unseen else 0
+    if status.messages > _LARGE:
+        return 0
+    for at in range(0, view.count, 500):
+        for uid, flags in mailbox.rows(view.uids[at : at + 500], ("uid", "flags")):
+            if "\\Seen" not in flags:
+                return view.number(uid)
     return 0
 
 
@@ -90,7 +108,7 @@ def vanished_since(changes: Changes, view: View, known: SequenceSet | None) -> b
     if changes.complete:
         gone = sorted(uid for uid in changes.vanished if not view.number(uid))
         return render_set(gone if known is None else known.uids(gone)).encode()
-    last = view.uids[-1] if view.uids else 0
+    last = view.last
     asked = known.resolved(last) if known is not None else [(1, last)]
     # An end far beyond our UIDs says nothing that a client could use.
     missing = (u for low, high in asked for u in range(low, min(high, last) + 1) if not view.number(u))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import esearch_line
@@ -34,7 +35,7 @@ def find(client: Client, command: Search) -> list[int]:
         client.enable_condstore()
     try:
         key = resolve(command.key, selected.view.search_uids)
-        return [uid for uid in find_in(selected.mailbox, key, client.now()) if selected.view.number(uid)]
+        return selected.view.known(find_in(selected.mailbox, key, client.now()))
     except CommandError:
         if command.results and "SAVE" in command.results:
             selected.view.saved = []
@@ -44,11 +45,11 @@ def find(client: Client, command: Search) -> list[int]:
 def answer(client: Client, command: Search, uids: Sequence[int], verb: bytes) -> None:
     """Prints a result, in the order given; saves it where that is asked for."""
     view = client.selected.view
-    shown = list(uids) if command.uid else view.numbers(uids)
+    shown = list(uids if command.uid else view.numbers(uids))
     highest = _highest(client, command, uids)
     if command.results is None and "IMAP4REV2" not in client.session.enabled:
         tail = b" (MODSEQ %d)" % highest if highest else b""
-        client.send(b"* %b%b%b\r\n" % (verb, b"".join([b" %d" % number for number in shown]), tail))
+        client.send(b"* %b%b%b\r\n" % (verb, "".join([f" {number}" for number in shown]).encode(), tail))
         return
     results = command.results or ("ALL",)
     if "SAVE" in results:
@@ -110,8 +111,10 @@ def sorted_uids(client: Client, uids: list[int], order: Sequence[SortKey]) -> li
     columns = [_COLUMNS[key.name] for key in order]
     found = client.selected.mailbox.rows(uids, ("uid", "date", *columns))
     for at, key in reversed(list(enumerate(order, start=2))):
-        date = key.name == "DATE"
-        found.sort(key=lambda row: row[1] if date and row[at] is None else row[at], reverse=key.reverse)
+        if key.name == "DATE":
+            found.sort(key=lambda row: row[1] if row[at] is None else row[at], reverse=key.reverse)
+        else:
+            found.sort(key=itemgetter(at), reverse=key.reverse)
     return [row[0] for row in found]
 
 
@@ -119,13 +122,14 @@ def thread(client: Client, command: Thread) -> Done:
     """THREAD."""
     uids = find(client, command.search)
     columns = ("uid", "message_id", "references", "base_subject", "is_reply", "sent_at", "date")
-    number = (lambda uid: uid) if command.search.uid else client.selected.view.number
-    found = [
-        Row(number(uid), message_id, tuple(references.split()), subject, is_reply, date if sent is None else sent)
-        for uid, message_id, references, subject, is_reply, sent, date in client.selected.mailbox.rows(uids, columns)
+    found = client.selected.mailbox.rows(uids, columns)
+    numbers = [row[0] for row in found] if command.search.uid else client.selected.view.numbers([r[0] for r in found])
+    messages = [
+        Row(number, message_id, tuple(references.split()), subject, is_reply, date if sent is None else sent)
+        for number, (_, message_id, references, subject, is_reply, sent, date) in zip(numbers, found, strict=True)
     ]
     make = thread_by_references if command.algorithm == "REFERENCES" else thread_by_subject
-    threads = make(found)
+    threads = make(messages)
     client.send(b"* THREAD%b%b\r\n" % (b" " if threads else b"", threads))
     return Done()
 

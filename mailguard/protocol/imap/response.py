@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterable, Sequence
 
 from mailguard.protocol.imap.mailboxname import encode_name
@@ -11,12 +12,16 @@ from mailguard.protocol.imap.text import astring, quoted, utf8_quoted
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def internal_date(at: float) -> bytes:
+def internal_date(at: float) -> str:
     """``"01-Feb-2026 12:00:00 +0000"`` of a Unix time, in quotes."""
-    t = datetime.datetime.fromtimestamp(at, datetime.UTC)
-    return b'"%02d-%b-%04d %02d:%02d:%02d +0000"' % (
-        t.day, _MONTHS[t.month - 1].encode(), t.year, t.hour, t.minute, t.second,
-    )  # fmt: skip
+    days, seconds = divmod(int(at), 86_400)
+    return f'"{_day(days)} {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d} +0000"'
+
+
+@functools.lru_cache(maxsize=4096)
+def _day(days: int) -> str:
+    day = datetime.date.fromordinal(719_163 + days)
+    return f"{day.day:02d}-{_MONTHS[day.month - 1]}-{day.year:04d}"
 
 
 def mailbox_name(name: str, *, utf8: bool) -> bytes:

@@ -44,18 +44,18 @@ class SequenceSet:
                 joined.append((low, high))
         return joined
 
+    def check(self, count: int) -> None:
+        """Raises SequenceError if a number does not exist in a mailbox of ``count`` messages."""
+        if not count and any(pair != (0, 0) for pair in self.ranges):
+            raise SequenceError("the mailbox is empty")
+        highest = max(max(pair) for pair in self.ranges)
+        if count and highest > count:
+            raise SequenceError(f"there is no message {highest}, the last one is {count}")
+
     def numbers(self, count: int) -> list[int]:
         """Message numbers in a mailbox of ``count`` messages. Raises SequenceError for one that does not exist."""
-        if not count:
-            if all(pair == (0, 0) for pair in self.ranges):
-                return []
-            raise SequenceError("the mailbox is empty")
-        found: list[int] = []
-        for low, high in self.resolved(count):
-            if high > count:
-                raise SequenceError(f"there is no message {high}, the last one is {count}")
-            found.extend(range(low, high + 1))
-        return found
+        self.check(count)
+        return [number for low, high in self.resolved(count) for number in range(low, high + 1)] if count else []
 
     def uids(self, existing: Sequence[int]) -> list[int]:
         """Those of the existing UIDs (ascending) that are in the set; others are silently left out."""
