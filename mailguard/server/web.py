@@ -58,7 +58,10 @@ class WebApplication:
 
     def _origin(self, environ: dict[str, Any]) -> tuple[str, bool]:
         """The client's address, and whether it came over TLS: a proxy's word counts where it is one of ours."""
-        peer_ip, secure = environ.get("REMOTE_ADDR") or "", environ.get("wsgi.url_scheme") == "https"
+        peer_ip, secure = (
+            (environ.get("REMOTE_ADDR") or "").removeprefix("::ffff:"),
+            environ.get("wsgi.url_scheme") == "https",
+        )
         told = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
         if told and any(_within(peer_ip, network) for network in self.pages.settings.proxies):
             return told, environ.get("HTTP_X_FORWARDED_PROTO", "").strip().lower() == "https"
@@ -75,5 +78,4 @@ def _within(peer_ip: str, network: str) -> bool:
         address = ipaddress.ip_address(peer_ip.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address) in ipaddress.ip_network(network)
+    return address in ipaddress.ip_network(network)

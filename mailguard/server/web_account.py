@@ -29,7 +29,7 @@ NOTICES = {
     "password": "Your new password holds from now on, on every device. Other browsers were signed out.",
     "revoked": "That app password does not work any more.",
     "ended": "That browser is signed out.",
-    "away": "Your out-of-office reply is set.",
+    "away": "Saved.",
     "back": "Your out-of-office reply is off.",
     "forward": "Your forwarding is set.",
     "unforward": "Nothing is forwarded any more.",

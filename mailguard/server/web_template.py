@@ -49,6 +49,7 @@ def _environment() -> Environment:
     made.filters["idn"] = unicode_domain
     made.filters["moment"] = _moment
     made.filters["day"] = _day
+    made.filters["browser"] = browser_name
     return made
 
 
@@ -59,3 +60,12 @@ def _moment(at: float) -> str:
 
 def _day(at: float) -> str:
     return time.strftime("%-d %B %Y", time.localtime(at)) if at else ""
+
+
+def browser_name(agent: str) -> str:
+    """A User-Agent field in words: the browser and what it runs on."""
+    names = {"Edg": "Edge", "OPR/": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+    systems = ("iPhone", "iPad", "Android", "Windows", "Macintosh", "Linux")
+    name = next((text for mark, text in names.items() if mark in agent), "")
+    system = next((mark for mark in systems if mark in agent), "").replace("Macintosh", "Mac")
+    return f"{name} on {system}" if name and system else name or system or agent[:40] or "unknown"

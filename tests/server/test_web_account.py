@@ -314,7 +314,7 @@ def test_out_of_office(office: Office, browser: Browser) -> None:
     assert browser.post(page, **wrong).status_code == 422 and browser.sees("lies before the first")
     assert browser.post(page, **{**wrong, "until": "soon"}).status_code == 422
     browser.post(page, **{**wrong, "from": "2026-05-04", "until": "2026-05-04"})
-    assert browser.sees("is set") and browser.sees("Your reply is on") and browser.sees('value="2026-05-04"')
+    assert browser.sees("Saved.") and browser.sees("Your reply is on") and browser.sees('value="2026-05-04"')
     set_ = office.pages.vacations.active("ann@office.test")
     assert set_ is not None and set_.ends_at - set_.starts_at == 86_400
     office.clock.tick(86_400)
