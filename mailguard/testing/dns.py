@@ -58,7 +58,7 @@ class DnsServer:
         self.dead = False
         self.questions: list[tuple[str, str, str]] = []
         self._records: dict[_Key, dns.rrset.RRset] = {}
-        self._names: set[dns.name.Name] = set()
+        self._names: dict[dns.name.Name, list[dns.rrset.RRset]] = {}
         self._faults: dict[_Key, int] = {}
         self._lock = threading.Lock()
         self._live: set[socket.socket] = set()
@@ -113,11 +113,11 @@ class DnsServer:
 
     def _index(self) -> None:
         # Every name above a record exists as well, though it may have none of its own (RFC 8020).
-        self._names = {dns.name.root}
-        for name, _ in self._records:
-            while name not in self._names:
-                self._names.add(name)
-                name = name.parent()
+        self._names = {dns.name.root: []}
+        for (name, _), rrset in self._records.items():
+            self._names.setdefault(name, []).append(rrset)
+            while name != dns.name.root and (name := name.parent()) not in self._names:
+                self._names[name] = []
 
     def fail(self, name: str, rdtype: str = "ANY", rcode: str = "SERVFAIL") -> None:
         """Answers with an error to questions of this name, of all types or of one."""
@@ -167,7 +167,7 @@ class DnsServer:
         response.authority.append(self._soa(name))
 
     def _of(self, owner: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Iterator[dns.rrset.RRset]:
-        return (rrset for key, rrset in self._records.items() if key[0] == owner and rdtype in (key[1], _ANY))
+        return (rrset for rrset in self._names[owner] if rdtype in (rrset.rdtype, _ANY))
 
     def _owner(self, name: dns.name.Name) -> dns.name.Name | None:
         if name in self._names:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,19 +83,26 @@ def scratch() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """A running server of ours: ``offset`` of its ports, its first process, its folder."""
+    """A running server of ours: its folder, ``offset`` of its ports, its first process, when it was ready."""
 
     folder: Path
     offset: int
     pid: int
     seconds_to_ready: float
+    ready_at: float  # time.perf_counter()
 
 
 @contextlib.contextmanager
 def ours(
-    folder: Path, *, users: Sequence[str] = ("u0",), policy: str | None = "", settings: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    users: Sequence[str] = ("u0",),
+    policy: str | None = "",
+    settings: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Iterator[Ours]:
-    """Serves a.test with these users; ``policy`` is the text of policy.toml ("": no checks; None: the sample's)."""
+    """Serves a.test with these users; ``policy`` is the text of policy.toml ("": no checks; None: the sample's).
+    ``prepare`` is called before the server starts."""
     offset = _offset()
     chosen = {"workers": "2", "limits.per_network": "5000", "log.level": "warning", **(settings or {})}
     sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
@@ -105,6 +112,7 @@ def ours(
         command("user", "add", f"{user}@a.test", "--password-stdin", "-c", str(config), stdin=PASSWORD)
     if policy is not None:
         (folder / "policy.toml").write_text(policy)
+    prepare()
     began = time.perf_counter()
     with (folder / "log").open("w") as log:
         line = [sys.executable, "-m", "mailguard", "serve", "-c", str(config)]
@@ -113,7 +121,8 @@ def ours(
     if process.stdout.readline() != "ready\n":
         raise SystemExit((folder / "log").read_text())
     try:
-        yield Ours(folder, offset, process.pid, time.perf_counter() - began)
+        ready_at = time.perf_counter()
+        yield Ours(folder, offset, process.pid, ready_at - began, ready_at)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
