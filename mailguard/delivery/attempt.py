@@ -22,6 +22,7 @@ from mailguard.model.event import Bounced, Deferred, Delivered, Event
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 
+_LOOKS = 3  # for a body that is missing
 _OUR_FAULT = 300.0  # seconds to wait when the fault is this machine's
 
 
@@ -84,6 +85,8 @@ class Attempt:
         """Sends the message, unless ``blocked`` is the answer already; hands what follows to the settler."""
         try:
             message = self._queue.bodies.read(work.message.id)
+        except FileNotFoundError:
+            return self._missing(work)
         except OSError as error:
             self._log.error("a queued message cannot be read", id=work.message.id, error=str(error))
             reply = Reply.of(451, "4.3.0", f"our copy of the message cannot be read: {error.strerror}")
@@ -92,6 +95,20 @@ class Attempt:
         sent = self._send(work, message, blocked)
         self._settle(work, message, sent)
         return sent
+
+    def _missing(self, work: Work) -> Sent:
+        # Perhaps a file system is not mounted yet: three looks, then its sender must be told.
+        patience = max(r.attempts for r in work.recipients) < _LOOKS
+        self._log.error(
+            "a queued message is missing", id=work.message.id, file=str(self._queue.bodies.path(work.message.id))
+        )
+        if patience:
+            reply = Reply.of(451, "4.3.0", "our copy of the message is missing")
+            self._put_off(work, reply)
+        else:
+            reply = Reply.of(554, "5.3.0", "our copy of the message has been lost: please send it again")
+            self._settle(work, Message(b""), Sent((reply,) * len(work.recipients), local=True))
+        return Sent((reply,) * len(work.recipients), local=True)
 
     def _send(self, work: Work, message: Message, blocked: Reply | None) -> Sent:
         domain = work.recipients[0].recipient.address.domain

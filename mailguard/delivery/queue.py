@@ -22,6 +22,7 @@ from mailguard.model.message import Message
 from mailguard.state.database import Database
 from mailguard.state.queue import HELD, QUEUED, queue_message, queue_recipient
 
+KEEP_ORPHANS = 7 * 86_400.0  # seconds
 Destination = Callable[[Envelope, Address], str]
 """Which destination a recipient belongs to: a domain whose MX to ask, or ``[host]:port``."""
 
@@ -273,13 +274,18 @@ class Queue:
             return done.rowcount
 
     def sweep(self, *, older_than: float) -> int:
-        """Removes body files without rows that are older than this Unix time; returns how many."""
-        removed = 0
+        """Sets aside body files without rows that are older than this Unix time; returns how many.
+
+        Mostly a crash left them before the 250 was said or after the mail was delivered. But rows may also be gone
+        with a lost or restored state database, so nothing is deleted before a week has passed.
+        """
+        self.bodies.forget_orphans(older_than - KEEP_ORPHANS)
+        aside = 0
         for stems in self.bodies.old(older_than):
             with self.database.read() as connection:
                 query = sa.select(queue_message.c.id).where(queue_message.c.id.in_(stems))
                 known = set(connection.execute(query).scalars())
             for stem in set(stems) - known:
-                self.bodies.discard(stem)
-                removed += 1
-        return removed
+                self.bodies.set_aside(stem)
+                aside += 1
+        return aside

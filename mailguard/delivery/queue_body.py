@@ -16,6 +16,7 @@ _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 _MAP_FROM = 1 << 20  # octets: below, reading is cheaper than mapping
 _BLOCK = 1 << 18
 _BELL = "bell"
+ORPHANS = "orphan"
 
 
 class BodyFolder:
@@ -80,6 +81,25 @@ class BodyFolder:
         """Removes the body, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self.path(stem).unlink()
+
+    def set_aside(self, stem: str) -> None:
+        """Moves a body that no row speaks of into the folder ``orphan``, where nothing looks for it."""
+        folder = self.folder / ORPHANS
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            target = folder / f"{stem}.eml"
+            self.path(stem).rename(target)
+            os.utime(target)
+
+    def forget_orphans(self, before: float) -> int:
+        """Deletes orphans set aside before this Unix time; returns how many."""
+        count = 0
+        for path in (self.folder / ORPHANS).glob("*.eml"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    count += 1
+        return count
 
     def old(self, before: float, *, page: int = 500) -> Iterator[list[str]]:
         """The ids of body files last written before this Unix time, in pages."""

@@ -17,6 +17,7 @@ from mailguard.delivery.attempt import Attempt
 from mailguard.delivery.pacing import Pace
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.queue_admin import QueueAdmin
+from mailguard.delivery.queue_body import ORPHANS
 from mailguard.delivery.queue_entry import Work
 from mailguard.delivery.relay_settings import DestinationSettings, QueueSettings
 from mailguard.delivery.settler import Settler
@@ -95,7 +96,10 @@ class Runner:
     def _sweep(self) -> None:
         while not self._stop.wait(1):
             try:
-                self._queue.sweep(older_than=self._now() - _SWEEP_EVERY)
+                aside = self._queue.sweep(older_than=self._now() - _SWEEP_EVERY)
+                if aside:
+                    where = str(self._queue.bodies.folder / ORPHANS)
+                    self._log.warning("messages without an entry in the queue were set aside", count=aside, where=where)
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 self._log.warning("the queue folder could not be swept", error=str(error))
             if self._stop.wait(_SWEEP_EVERY):

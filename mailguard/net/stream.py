@@ -99,6 +99,7 @@ class Stream:
         self, context: ssl.SSLContext, *, server_side: bool = True, server_hostname: str | None = None
     ) -> TlsInfo:
         """Shakes hands and encrypts from here on. Raises StreamTimeoutError, ssl.SSLError, OSError."""
+        self.sock.getpeername()  # raises where the peer is gone; `wrap_socket` would leave the socket open then
         tls = context.wrap_socket(
             self.sock,
             server_side=server_side,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from mailguard.delivery.queue import Queue
+from mailguard.delivery.queue import KEEP_ORPHANS, Queue
+from mailguard.delivery.queue_body import ORPHANS
 from mailguard.delivery.queue_entry import Settlement, Work
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
@@ -174,11 +175,16 @@ def test_what_a_message_needs_is_seen_when_it_comes(queue: Queue) -> None:
     assert not (second.envelope.smtputf8 or second.envelope.body_8bit or second.tls_optional)
 
 
-def test_sweep_removes_only_orphans(queue: Queue) -> None:
+def test_sweep_sets_orphans_aside_and_forgets_them_after_a_week(queue: Queue) -> None:
     queue.put(envelope(), Message(b"\r\n"), to("u@x.test"))
-    queue.bodies.write("orphan", Message(b"\r\n"))
+    queue.bodies.write("lost", Message(b"\r\n"))
     assert queue.sweep(older_than=0) == 0
     assert queue.sweep(older_than=2e12) == 1
+    assert files(queue) == ["m1.eml"]
+    aside = queue.bodies.folder / ORPHANS / "lost.eml"
+    assert aside.exists()
+    assert queue.sweep(older_than=0) == 0 and aside.exists()
+    assert queue.sweep(older_than=2e12 + KEEP_ORPHANS) == 0 and not aside.exists()
     assert files(queue) == ["m1.eml"]
 
 
