@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mailguard.app.bus import Bus
+from mailguard.app.mail import opener
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.auth.signin import SignIns
@@ -25,6 +26,7 @@ from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.personal import Personal
 from mailguard.delivery.queue import Queue
+from mailguard.delivery.quotamail import warner
 from mailguard.delivery.router import Router
 from mailguard.delivery.signing import Signer
 from mailguard.delivery.vacation import Vacations
@@ -46,7 +48,7 @@ from mailguard.server.smtptransaction import Desk
 from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
-from mailguard.store.account import AccountStore
+from mailguard.store.keeper import Keeper
 from mailguard.store.mailstore import MailStore
 
 if TYPE_CHECKING:
@@ -138,14 +140,15 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     authenticator = Authenticator(config.directory, shared.database, main.auth, emit=shared.bus, now=now)
     sign_ins = SignIns(shared.database, shared.recorder.later, now=now)
     parts = Parts(plan, resolver, engine, authenticator, sign_ins)
-    stores = MailStore(config.data_dir / "index", main.hostname, shared.log)
+    stores = MailStore(config.data_dir / "index", main.hostname, shared.log, main.store)
+    open_store = opener(stores, config.directory)
 
-    def open_store(account: Account) -> AccountStore:
-        return stores.open(account.key, account.maildir)
+    def full(account: Account) -> bool:
+        return bool(account.quota or account.quota_messages) and not open_store(account).has_room(1)
 
     rewriter = Rewriter(srs_secret(shared.database), config.directory.domains) if main.relay.srs else None
     forwarder = Forwarder(shared.queue, rewriter)
-    router = Router(config.directory, rewriter)
+    router = Router(config.directory, rewriter, full)
     personal = Personal(
         Vacations(shared.database, now=now),
         Forwards(shared.database, main.web.forward, config.directory.is_local, now=now),
@@ -213,7 +216,9 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         """Daily: are the keys we sign with published?"""
         watch_keys(config.data_dir / "dkim", list(config.directory.domains), resolver, shared.log, stop)
 
-    parts.jobs += [run_queue, watch]
+    warn = warner(shared.database, main.hostname, main.store.quota_warnings)
+    keeper = Keeper(lambda: ((a.key, open_store(a)) for a in config.directory.accounts.values()), warn, shared.log)
+    parts.jobs += [run_queue, watch, keeper.run]
     engine.start()
     return parts
 

@@ -33,6 +33,7 @@ from mailguard.server.pop3 import Pop3Settings
 from mailguard.server.smtp_settings import SmtpSettings
 from mailguard.server.web_settings import WebSettings
 from mailguard.state.database import StateSettings
+from mailguard.store.settings import StoreSettings
 
 ENVIRONMENT = "MAILGUARD_CONFIG"
 SYSTEM = Path("/etc/mailguard/mailguard.toml")
@@ -63,6 +64,7 @@ class MainFile(BaseModel):
     dns: DnsSettings = Field(default=DnsSettings(), description="the resolver")
     dns_check: DnsCheckSettings = Field(default=DnsCheckSettings(), description="what we publish, looked after")
     state: StateSettings = Field(default=StateSettings(), description="the state database")
+    store: StoreSettings = Field(default=StoreSettings(), description="mail on disk")
     auth: AuthSettings = Field(default=AuthSettings(), description="sign-in")
     policy: PolicySettings = Field(default=PolicySettings(), description="where policy and loose plugins are")
     smtp: SmtpSettings = Field(default=SmtpSettings(), description="receiving mail")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailguard.auth.accounts import Account, Directory
@@ -21,14 +22,21 @@ class Route:
 
 
 class Router:
-    """Asks the directory; relays only for those who may. ``rewriter`` knows the reverse paths we made (SRS).
+    """Asks the directory; relays only for those who may. ``rewriter`` knows the reverse paths we made (SRS),
+    ``full`` whether an account has no room.
 
     Local parts are never taken apart: ``user%other@ours`` and ``other!user@ours`` are names like any other, and
     there is nobody of that name.
     """
 
-    def __init__(self, directory: Directory, rewriter: Rewriter | None = None) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        rewriter: Rewriter | None = None,
+        full: Callable[[Account], bool] = lambda account: False,
+    ) -> None:
         self.directory = directory
+        self._full = full
         self._rewriter = rewriter
 
     def is_local(self, domain: str) -> bool:
@@ -50,4 +58,6 @@ class Router:
             return Reply.of(550, "5.2.1", f"the mailbox {address} is disabled")
         if found.unknown:
             return Reply.of(550, "5.1.1", f"there is no mailbox {address} here")
+        if found.accounts and not found.remote and all(map(self._full, found.accounts)):
+            return Reply.of(452, "4.2.2", f"the mailbox {address} is full; try again later")
         return Route(found.accounts, found.remote, forwarded=bool(found.remote))

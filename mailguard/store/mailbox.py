@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mailguard.store import content, maildir, uidlist
 from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
+from mailguard.store.grave import Grave
 from mailguard.store.snapshot import NewMessage, StoreResult
 from mailguard.store.standing import Stamps, next_modseq, save_state
 from mailguard.store.sync import Row, append_listed, compact, forget, plain, stored
@@ -38,7 +39,11 @@ class Incoming(NamedTuple):
 
 
 class Mailbox(SearchableView):
-    """A mailbox that can be changed; what the changes return has happened for good."""
+    """A mailbox that can be changed; what the changes return has happened for good. ``grave`` takes what is removed
+    if it may come back, ``admit`` asks for room in the account before anything is added."""
+
+    grave: Grave | None = None
+    admit: Callable[[int, int], None] | None = None
 
     def _keep(self, turn: Turn) -> None:
         """Notes how the files look after a change of ours; ``new`` was none of our business."""
@@ -51,6 +56,8 @@ class Mailbox(SearchableView):
         """Adds messages, all or none; returns their UIDs. Each is durable when this returns."""
         files: list[Incoming] = []
         described = []
+        if self.admit is not None:
+            self.admit(sum(len(chunk) for message in messages for chunk in message.chunks), len(messages))
         try:
             for message in messages:
                 raw = with_crlf(b"".join(message.chunks))
@@ -166,11 +173,14 @@ class Mailbox(SearchableView):
         with self._exclusive() as turn:
             return self._remove(turn, list(self._rows_of(turn, uids)))
 
-    def _remove(self, turn: Turn, rows: list[Row]) -> list[int]:
+    def _remove(self, turn: Turn, rows: list[Row], *, bury: bool = True) -> list[int]:
         if rows:
             for row in rows:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{self._at}/cur/{row.name}")
+                    if self.grave is None or not bury:
+                        os.unlink(f"{self._at}/cur/{row.name}")
+                    else:
+                        self.grave.bury(self._at, row.name)
             self._removed(turn, rows)
         return [row.uid for row in rows]
 
@@ -180,6 +190,19 @@ class Mailbox(SearchableView):
         forget(turn.db, self._at, turn.state, rows)
         compact(self._at, turn.db, turn.state)
         self._keep(turn)
+
+    def take_in(self, paths: Sequence[Path]) -> list[int]:
+        """Moves message files from elsewhere in the account into the mailbox, with the flags in their names but not
+        \\Deleted; returns their UIDs."""
+        with self._exclusive() as turn:
+            alphabet, files = Alphabet.of(self.path), []
+            for path in paths:
+                found = path.stat()
+                flags = alphabet.printed(maildir.split_name(path.name)[1].replace("T", ""))
+                base = maildir.unique_base(self._host, found.st_size, wire_size=maildir.stated_size(path.name))
+                date = int(found.st_mtime)
+                files.append(Incoming(str(path), base, tuple(flags.split()), -found.st_size, date, 0))
+            return self._add(turn, files) if files else []
 
     def claim_recent(self) -> int:
         """The UID after which messages are recent for the caller alone, once (RFC 3501 §2.3.2)."""
@@ -204,6 +227,8 @@ class Mailbox(SearchableView):
             rows = list(self._rows_of(turn, uids))
             if not rows:
                 return []
+            if target.admit is not None and (keep or target._index is not self._index):
+                target.admit(sum(abs(row.size) for row in rows), len(rows))
             rename = not keep and self.path != target.path and self.path.stat().st_dev == target.path.stat().st_dev
             files = []
             for row, date, cid in self._with_dates(turn, rows):
@@ -215,7 +240,7 @@ class Mailbox(SearchableView):
             if rename:
                 self._removed(turn, rows)
             elif not keep:
-                self._remove(turn, rows)
+                self._remove(turn, rows, bury=False)
         return [(row.uid, uid) for row, uid in zip(rows, new, strict=True)]
 
     def _with_dates(self, turn: Turn, rows: list[Row]) -> Iterator[tuple[Row, int, int]]:

@@ -54,6 +54,10 @@ class SearchableView(MailboxView):
                 break
         return self._read_through(test, self.uids() if uids is None else uids)
 
+    def keep_some(self, limit: int) -> int:
+        """Keeps the text of up to so many messages; returns how many. Raises OSError."""
+        return self.keep_texts(limit=limit)
+
     def keep_texts(self, uids: Sequence[int] | None = None, limit: int = 0) -> int:
         """Reads the messages whose text is not kept yet, ``limit`` of them if given; returns how many. Raises
         OSError."""
@@ -63,7 +67,7 @@ class SearchableView(MailboxView):
                 where, values = chosen(state, uids)
                 query = (
                     "SELECT m.id, m.cid, m.name FROM message m LEFT JOIN text x ON x.cid = m.cid"
-                    f" WHERE {where} AND m.id > ? AND x.cid IS NULL ORDER BY m.id LIMIT {_BULK}"
+                    f" WHERE {where} AND m.id > ? AND x.cid IS NULL ORDER BY m.id LIMIT {min(limit or _BULK, _BULK)}"
                 )
                 rows = db.execute(query, (*values, after)).fetchall()
             if not rows:

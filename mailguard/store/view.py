@@ -217,6 +217,15 @@ class MailboxView:
                     return
             self._describe(missing)
 
+    def describe_some(self, limit: int) -> int:
+        """Describes up to so many messages that nobody asked for yet; returns how many."""
+        with self._read() as (db, state):
+            query = "SELECT id, name FROM message WHERE cid = 0 AND id BETWEEN ? AND ? ORDER BY id LIMIT ?"
+            found = [(id, plain(name)) for id, name in db.execute(query, (state.first, state.last, limit))]
+        if found:
+            self._describe(found)
+        return len(found)
+
     def _describe(self, messages: Sequence[tuple[int, str]]) -> None:
         """Reads messages and adds what they hold to the index; never touches a UID or a MODSEQ."""
         found, described = [], []

@@ -1,0 +1,72 @@
+"""Where expunged messages wait until nobody can want them back: ``mailguard-expunged`` in the INBOX's Maildir."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = "mailguard-expunged"  # no dot before it: no Maildir++ program takes it for a mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """One expunged message: ``folder`` is that of its mailbox (``INBOX`` or ``.Sent``), ``at`` when it went, Unix
+    time."""
+
+    path: Path
+    folder: str
+    at: float
+
+
+class Grave:
+    """That of one account."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._at = f"{root}/{FOLDER}"
+
+    def bury(self, path: str, name: str) -> None:
+        """Takes the file ``cur/name`` of the Maildir at ``path`` away. Raises FileNotFoundError if it is gone."""
+        source = f"{path}/cur/{name}"
+        folder = self._folder(path)
+        try:
+            os.rename(source, f"{folder}/{name}")
+        except FileNotFoundError:
+            if os.path.isdir(folder):
+                raise
+            os.makedirs(folder, 0o700, exist_ok=True)
+            os.rename(source, f"{folder}/{name}")
+
+    def _folder(self, path: str) -> str:
+        return f"{self._at}/{os.path.basename(path) if path != str(self._root) else 'INBOX'}"
+
+    def bury_mailbox(self, path: Path) -> None:
+        """Takes all messages of a Maildir away, then the Maildir."""
+        for folder in ("new", "cur"):
+            with contextlib.suppress(FileNotFoundError):
+                for name in os.listdir(path / folder):
+                    os.makedirs(self._folder(str(path)), 0o700, exist_ok=True)
+                    os.rename(path / folder / name, f"{self._folder(str(path))}/{name}")
+        shutil.rmtree(path)
+
+    def buried(self) -> Iterator[Buried]:
+        """All messages that can come back, in no order."""
+        with contextlib.suppress(FileNotFoundError):
+            for folder in os.listdir(self._at):
+                for entry in os.scandir(f"{self._at}/{folder}"):
+                    # A rename sets the time of the last status change, and nothing else does.
+                    with contextlib.suppress(FileNotFoundError):
+                        yield Buried(Path(entry.path), folder, entry.stat().st_ctime)
+
+    def purge(self, before: float) -> int:
+        """Removes for good what went before a Unix time; returns how many."""
+        count = 0
+        for each in self.buried():
+            if each.at < before:
+                each.path.unlink(missing_ok=True)
+                count += 1
+        return count
