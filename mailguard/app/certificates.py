@@ -19,6 +19,7 @@ from mailguard.net.tls import Certificate, TlsError, read_certificate
 from mailguard.protocol.autoconfig.records import certificate_names
 
 MAX_NAMES = 100  # in one certificate, by the CAs' own limit
+_MEMORY = "memory.json"
 _GUESSED = ("mail", "imap", "pop", "pop3", "smtp")  # what clients try; covered where it leads to us
 _SETTLED = datetime.timedelta(hours=2)  # names published one after the other do not cost an order each
 _ROUNDS = 3  # of one attempt, each without the names that the CA could not verify
@@ -48,6 +49,16 @@ class Memory:
     holds: dict[str, Hold] = field(default_factory=dict)
 
 
+def remembered(issued: Path) -> Memory:
+    """What is remembered beside the certificate file ``issued``; nothing where nothing can be read."""
+    try:
+        data = json.loads(issued.with_name(_MEMORY).read_text())
+        holds = {name: Hold(**hold) for name, hold in data.pop("holds").items()}
+        return Memory(**data, holds=holds)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Memory()
+
+
 class Certificates:
     """The certificate of one configuration with ``[acme]`` enabled. Not for several threads at a time."""
 
@@ -59,7 +70,7 @@ class Certificates:
         assert config.issued is not None
         self.path: Path = config.issued
         self.acme = Acme(config.main.acme, self.path.parent, config.data_dir / "challenges")
-        self.memory = self._remembered()
+        self.memory = remembered(self.path)
 
     # -- when ---------------------------------------------------------------------------------------------------
 
@@ -181,21 +192,9 @@ class Certificates:
 
     # -- memory -------------------------------------------------------------------------------------------------
 
-    @property
-    def _file(self) -> Path:
-        return self.path.with_name("memory.json")
-
-    def _remembered(self) -> Memory:
-        try:
-            data = json.loads(self._file.read_text())
-            holds = {name: Hold(**hold) for name, hold in data.pop("holds").items()}
-            return Memory(**data, holds=holds)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return Memory()
-
     def _remember(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(self._file, json.dumps(asdict(self.memory)), mode=0o600)
+        replace_file(self.path.with_name(_MEMORY), json.dumps(asdict(self.memory)), mode=0o600)
 
     def tell(self) -> tuple[str, Sequence[str]] | None:
         """A letter for postmaster, once a day while it has been failing for a day; None if there is nothing to say."""

@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "check:check",
     "dkim": "dkim:dkim",
     "dns": "dns:dns",
+    "doctor": "doctor:doctor",
     "init": "init:init",
     "plugins": "plugins:plugins",
     "policy": "policy:policy",
