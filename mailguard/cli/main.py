@@ -22,6 +22,7 @@ COMMANDS = {
     "quarantine": "quarantine:quarantine",
     "queue": "queue:queue",
     "serve": "serve:serve",
+    "setup": "setup:setup",
     "trace": "why:trace",
     "try": "try_:try_",
     "user": "user:user",

@@ -141,3 +141,18 @@ def test_a_second_server_on_the_same_data(server: Any) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert f"another server (process {server.process.pid}) has this data folder" in done.stderr
+
+
+def test_the_service_manager_hears_that_it_is_ready_and_that_it_stops(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(15)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        server.start()
+        assert manager.recv(500) == b"READY=1\nMAINPID=%d" % server.process.pid
+        server.signal(signal.SIGHUP)
+        assert manager.recv(500).startswith(b"RELOADING=1\n") and manager.recv(500) == b"READY=1"
+        assert server.stop() == 0
+        assert manager.recv(500) == b"STOPPING=1"
