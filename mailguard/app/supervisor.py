@@ -75,8 +75,7 @@ class Supervisor:
         if plan.tls is not None and plan.tls.certificates()[0].self_signed:
             name = str(plan.tls.certificates()[0].path)
             self._log.warning("the certificate is self-signed: clients will ask before they trust it", file=name)
-        for _ in range(plan.config.workers):
-            self._fork()
+        self._fork(plan.config.workers)
         say("ready")
         notify.notify(f"READY=1\nMAINPID={os.getpid()}")
         listening = ", ".join(f"{settings.kind} {settings.where}" for settings, _ in self.sockets)
@@ -101,23 +100,33 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         gc.collect()
         gc.freeze()
+        gc.enable()  # `serve` has it off while modules load
 
-    def _fork(self) -> None:
-        read, write = os.pipe()
+    def _fork(self, count: int) -> None:
+        """Starts workers side by side, and returns when all are ready. Raises StartError."""
         supervisor = os.getpid()
         sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            os.close(read)
-            os._exit(self._work(write, supervisor))
-        os.close(write)
-        self.workers[pid] = time.monotonic()
-        with os.fdopen(read, "rb") as pipe:
-            answer = pipe.read(4096)
-        if not answer.startswith(b"ready"):
+        starting: dict[int, int] = {}
+        for _ in range(count):
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(read)
+                os._exit(self._work(write, supervisor))
+            os.close(write)
+            starting[pid] = read
+        failed = ""
+        for pid, read in starting.items():
+            with os.fdopen(read, "rb") as pipe:
+                answer = pipe.read(4096)
+            if answer.startswith(b"ready"):
+                self.workers[pid] = time.monotonic()
+                continue
             os.waitpid(pid, 0)
-            del self.workers[pid]
-            raise StartError(answer.decode(errors="replace").strip() or "a worker died before it was ready")
+            self.missing += 1
+            failed = answer.decode(errors="replace").strip() or "a worker died before it was ready"
+        if failed:
+            raise StartError(failed)
 
     def _work(self, write: int, supervisor: int) -> int:
         def ready(text: str = "ready") -> None:
@@ -167,13 +176,11 @@ class Supervisor:
             if lived < _QUICK_DEATH:
                 time.sleep(1)
             self.missing += 1
-        for _ in range(self.missing):
-            try:
-                self._fork()
-            except StartError as error:
-                self._log.error("a worker cannot be replaced; trying again", reason=str(error))
-                return
-            self.missing -= 1
+        wanted, self.missing = self.missing, 0
+        try:
+            self._fork(wanted)
+        except StartError as error:
+            self._log.error("a worker cannot be replaced; trying again", reason=str(error))
 
     def reload(self) -> None:
         """Takes the files as they are now, or keeps what is in force and logs why."""

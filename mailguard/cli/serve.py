@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from mailguard.cli.output import config_option, set_option
 @set_option
 def serve(config: Path | None, overrides: tuple[str, ...]) -> None:
     """Run the server until SIGTERM; SIGHUP reloads. Prints `ready` once every port is served."""
+    gc.disable()  # nothing becomes garbage while modules load; the supervisor switches it on
     from mailguard.app.resume import sleep
     from mailguard.app.supervisor import Supervisor
     from mailguard.config.schema import find_config
