@@ -33,7 +33,10 @@ def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
     began = time.monotonic()
     server.start()
     assert time.monotonic() - began < 10
-    first, second = server.workers()
+    told = [line for line in server.log if "runs the queue and the housekeeping" in line]
+    elected = told[0] if told else server.wait_for("runs the queue and the housekeeping")
+    first = int(elected.rpartition("pid=")[2])
+    second = next(pid for pid in server.workers() if pid != first)
     os.kill(first, signal.SIGKILL)
     server.wait_for_each(
         f"a worker died and is replaced pid={first} cause=SIGKILL",
