@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mailguard.app.bus import Bus
+from mailguard.app.health import Health
 from mailguard.app.mail import opener
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
@@ -34,6 +35,7 @@ from mailguard.net.listener import Handler
 from mailguard.net.parking import Parking
 from mailguard.net.resolver import DnsResolver
 from mailguard.net.tls import TlsContexts, TlsError
+from mailguard.observe.metrics import Metrics
 from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Recorder
@@ -103,6 +105,8 @@ class Shared:
     queue: Queue
     recorder: Recorder
     parking: Parking
+    metrics: Metrics
+    health: Health
 
 
 @dataclass(slots=True)
@@ -194,7 +198,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     if any(listener.kind in ("http", "https") for listener in main.listener):
         from mailguard.app.web import build_web  # templates and Flask cost memory: only where they are used
 
-        parts.web = build_web(plan, shared.database, authenticator, parts.sign_ins, personal, log=shared.log, now=now)
+        parts.web = build_web(plan, shared, authenticator, sign_ins, personal, now=now)
     relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
     shared.queue.destination = relay.routes.destination
 
@@ -210,6 +214,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
             new_id=new_id,
             local=local,
             sign=signer.sign,
+            beat=shared.health.beat,
         ).run(stop)
 
     def watch(stop: threading.Event) -> None:

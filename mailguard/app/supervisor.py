@@ -16,6 +16,7 @@ from typing import Any
 
 from mailguard.app import notify
 from mailguard.app.bus import Bus
+from mailguard.app.health import Health
 from mailguard.app.memory import keep_small
 from mailguard.app.parts import Plan, Shared, make_plan
 from mailguard.app.pidfile import claim
@@ -28,6 +29,7 @@ from mailguard.delivery.queue import Queue
 from mailguard.net.listening import ListenerSettings, open_socket
 from mailguard.net.parking import Parking
 from mailguard.observe.log import Sink, make_log
+from mailguard.observe.metrics import Metrics, clear
 from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.texts import Texts
 from mailguard.state.database import Database, metadata
@@ -72,6 +74,7 @@ class Supervisor:
         self._prepare()
         metadata.create_all(self._database.engine)
         self._database.close()
+        clear(plan.config.data_dir / "metrics")
         if plan.tls is not None and plan.tls.certificates()[0].self_signed:
             name = str(plan.tls.certificates()[0].path)
             self._log.warning("the certificate is self-signed: clients will ask before they trust it", file=name)
@@ -162,7 +165,9 @@ class Supervisor:
             node=socket.gethostname(),
             emit=bus,
         )
-        return Shared(self._log, bus, self._database, queue, recorder, Parking(self._log))
+        data_dir = self._plan.config.data_dir
+        metrics, health = Metrics(data_dir / "metrics"), Health(self._database, data_dir)
+        return Shared(self._log, bus, self._database, queue, recorder, Parking(self._log), metrics, health)
 
     def tend(self) -> None:
         """Buries dead workers and forks their successors; what cannot be replaced now is ``missing``."""

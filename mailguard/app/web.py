@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mailguard.auth.authenticator import Authenticator
 from mailguard.auth.signin import SignIns
@@ -18,31 +18,40 @@ from mailguard.server.web_rate import RateLimit
 from mailguard.server.web_settings import providers
 from mailguard.server.web_setup import SetupPages
 from mailguard.state.credential import server_secret
-from mailguard.state.database import Database
 
 if TYPE_CHECKING:
-    from mailguard.app.parts import Plan
+    from mailguard.app.parts import Plan, Shared
 
 
 def build_web(
     plan: Plan,
-    database: Database,
+    shared: Shared,
     authenticator: Authenticator,
     sign_ins: SignIns,
     personal: Personal,
     *,
-    log: Any,
     now: Callable[[], float],
 ) -> WebApplication:
     """The pages for one configuration."""
     config, main = plan.config, plan.config.main
     known = providers(main.hostname, main.listener, config.directory, main.web)
     setup = SetupPages(
-        main.web, main.hostname, known, config.data_dir / "challenges", account=main.web.account, now=now
+        main.web,
+        main.hostname,
+        known,
+        config.data_dir / "challenges",
+        troubles=shared.health.troubles,
+        metrics=lambda: shared.metrics.text(shared.health.samples()),
+        account=main.web.account,
+        now=now,
     )
+
+    def count(page: str, status: int) -> None:
+        shared.metrics.count("mailguard_web_answers", page=page, status=str(status))
+
     account = None
     if main.web.account:
-        sessions = WebSessions(database, authenticator.passwords.stamp, now=now)
+        sessions = WebSessions(shared.database, authenticator.passwords.stamp, now=now)
         pages = AccountPages(
             Guard(authenticator, sessions, now=now),
             known,
@@ -50,11 +59,11 @@ def build_web(
             personal.vacations,
             personal.forwards,
             sign=_signer(plan),
-            install_id=uuid.UUID(bytes=server_secret(database, "install")[:16], version=4),
-            log=log,
+            install_id=uuid.UUID(bytes=server_secret(shared.database, "install")[:16], version=4),
+            log=shared.log,
         )
         account = account_application(pages)
-    return WebApplication(setup, RateLimit(main.web.rate, main.web.burst, now), account)
+    return WebApplication(setup, RateLimit(main.web.rate, main.web.burst, now), account, count)
 
 
 def _signer(plan: Plan) -> Callable[[bytes], bytes]:

@@ -93,7 +93,7 @@ class Worker:
     def run(self, ready: Callable[[], None]) -> None:
         """Serves until SIGTERM; blocks. Signals must be blocked in the calling thread."""
         shared = self._shared
-        shared.bus.observers = (lambda event: self._parts.engine.observe(event), self._note_sign_in)
+        shared.bus.observers = (self._tell_plugins, shared.metrics.observe, self._note_sign_in)
         shared.bus.start()
         shared.parking.start()
         for listener in self._listeners:
@@ -102,9 +102,11 @@ class Worker:
             server.prepare()
             threading.Thread(target=server.serve, name="web", daemon=True).start()
         self._elected.start()
+        self._save_metrics()
         ready()
         while os.getppid() == self._supervisor:
             got = signal.sigtimedwait(SIGNALS, 1.0)
+            self._save_metrics()
             if got is None:
                 self._watch_certificates()
             elif got.si_signo == signal.SIGHUP:
@@ -158,6 +160,14 @@ class Worker:
             except TlsError as error:
                 self._log.error("new certificates cannot be used, the old ones stay", reason=str(error))
 
+    def _save_metrics(self) -> None:
+        self._shared.metrics.gauge("mailguard_connections", self._census.open)
+        self._shared.metrics.gauge("mailguard_workers", 1)
+        self._shared.metrics.save()
+
+    def _tell_plugins(self, event: Event) -> None:
+        self._parts.engine.observe(event)
+
     def _note_sign_in(self, event: Event) -> None:
         accounts = self._parts.plan.config.directory.accounts
         self._parts.sign_ins.observe(event, accounts.__contains__)
@@ -196,6 +206,7 @@ class Worker:
         self._parts.retired.set()
         self._elected.stop(max(0.1, until - time.monotonic()))
         self._shared.bus.stop()
+        self._save_metrics()
         self._parts.engine.stop()
         self._shared.recorder.stop()
         self._shared.database.close()

@@ -73,6 +73,7 @@ def build_runner(
     new_id: Callable[[], str],
     local: LocalHand | None = None,
     sign: Sign = lambda message, domain: message,
+    beat: Callable[[], None] = lambda: None,
 ) -> Runner:
     """A runner for one process: build it after the fork, then call ``run``."""
     settler = Settler(queue, emit, log)
@@ -89,4 +90,4 @@ def build_runner(
         local=local,
         sign=sign,
     )
-    return Runner(queue, settings, attempt, settler, exception=exception, log=log)
+    return Runner(queue, settings, attempt, settler, exception=exception, log=log, beat=beat)

@@ -31,7 +31,8 @@ _SHARE = 200  # messages a worker does for one destination while others wait
 
 
 class Runner:
-    """Runs in one process of each machine; several machines on one database take turns by leases."""
+    """Runs in one process of each machine; several machines on one database take turns by leases. ``beat`` is called
+    with every look at the queue, every five seconds at least, while its outcomes can be written down."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Runner:
         exception: Callable[[str], DestinationSettings],
         log: Any,
         now: Callable[[], float] = time.time,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._queue = queue
         self._settings = settings
@@ -51,6 +53,7 @@ class Runner:
         self._exception = exception
         self._log = log
         self._now = now
+        self._beat = beat
         self._paces: OrderedDict[str, Pace] = OrderedDict()
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -123,6 +126,7 @@ class Runner:
             try:
                 if not self._settler.failing:
                     pause = self._dispatch()
+                    self._beat()
             except sa.exc.SQLAlchemyError as error:
                 self._log.error("the queue cannot be read; trying again", error=str(error))
                 pause = 1.0

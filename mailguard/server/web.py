@@ -38,7 +38,7 @@ class WebApplication:
         if self.account is not None and path.startswith(("/account", "/setup/")):
             environ["REMOTE_ADDR"] = peer_ip
             environ["wsgi.url_scheme"] = "https" if secure else "http"
-            return self.account(environ, start_response)
+            return self.account(environ, self._counted(start_response))
         token = authorization if path in ("/metrics", "/healthz") else ""
         request = asked(environ, peer_ip=peer_ip, secure=secure, authorization=token)
         found = self.pages.find(request.path)
@@ -55,6 +55,13 @@ class WebApplication:
             answer = page(request)
         self.count(name, answer.status)
         return answer.send(start_response, with_body=request.method != "HEAD")
+
+    def _counted(self, start_response: Any) -> Any:
+        def start(status: str, headers: Any, *more: Any) -> Any:
+            self.count("account", int(status[:3]))
+            return start_response(status, headers, *more)
+
+        return start
 
     def _origin(self, environ: dict[str, Any]) -> tuple[str, bool]:
         """The client's address, and whether it came over TLS: a proxy's word counts where it is one of ours."""

@@ -9,6 +9,7 @@ import re
 import signal
 import smtplib
 import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -127,6 +128,37 @@ def test_an_answer_while_away_and_a_forward_between_our_own(server: Any) -> None
     page = browser.ask("/account/activity")
     assert "This page" in page
     assert browser.ask("/account/sign-out", x="1")
+
+
+def metric(server: Any, line: str) -> float:
+    """The value of a metric, as the whole server has it."""
+    status, body = get(server, "/metrics", "x")
+    assert status == 200
+    found = re.search(rf"^{re.escape(line)} ([0-9.e+]+)$", body.decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics_count_what_happens_in_every_worker(server: Any) -> None:
+    accepted, workers = 'mailguard_messages_accepted_total{direction="in"}', len(server.workers())
+    before = metric(server, accepted)
+    for number in range(6):
+        with smtplib.SMTP("127.0.0.1", server.port(25)) as client:
+            client.sendmail("bea@elsewhere.test", ["user2@office.test"], f"Subject: m-{number}\r\n\r\nx\r\n")
+    until = time.monotonic() + 20
+    while metric(server, accepted) < before + 6:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert metric(server, accepted) == before + 6
+    assert metric(server, "mailguard_workers") == workers
+    assert metric(server, 'mailguard_sign_ins_total{protocol="web",result="ok"}') >= 1
+    assert metric(server, 'mailguard_web_answers_total{page="/mail/config-v1.1.xml",status="200"}') >= 1
+    assert metric(server, "mailguard_queue_runner_seen_seconds") < 10
+
+
+def test_the_queue_runner_is_seen_at_work(server: Any) -> None:
+    beat = server.folder / "data/runner.beat"
+    assert time.time() - beat.stat().st_mtime < 10
+    assert get(server, "/healthz", "x") == (200, b"ok\n")
 
 
 def test_dns_show(server: Any) -> None:
