@@ -70,8 +70,8 @@ class Office:
     def open(self, account: Account):  # type: ignore[no-untyped-def]
         return self.stores.open(account.key, account.maildir)
 
-    def deliver(self, text: bytes = TEXT, *, sender: Address | None = SENDER, box: str = "INBOX") -> list[Account]:
-        return self.local.deliver_to(Envelope("m1", sender), Message(text), [self.ann], box)
+    def deliver(self, text: bytes = TEXT, *, sender: Address | None = SENDER, box: str = "INBOX") -> list[str]:
+        return list(self.local.deliver_to(Envelope("m1", sender), Message(text), [self.ann], box))
 
     @property
     def kept(self) -> int:
