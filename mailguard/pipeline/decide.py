@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mailguard.pipeline.facts import Facts, Stage
-from mailguard.pipeline.policy import Check, Effect, Override, Policy, Rule
+from mailguard.pipeline.policy import LIMITS, Check, Effect, Override, Policy, Rule
 from mailguard.pipeline.verdict import Action, Decision
-
-_LIMITS = ("reject", "defer", "quarantine", "junk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,31 +111,35 @@ def _stage(
     overrides: Sequence[Override],
     base_score: float,
 ) -> Outcome:
-    applied = [a for check in policy.checks if (a := _word(check, facts, points, overrides))]
+    found = facts.get("found") or {}
+    applied = [
+        a
+        for check in policy.checks
+        if (word := found.get(check.name, "none")) != "none" and (a := _word(check, word, points, overrides))
+    ]
     score = base_score + sum(a.points for a in applied if not a.observed)
     notes: list[str] = []
     winner, would_rule, score, extra = _rules(policy, stage, facts, score, notes)
     applied += extra
-    total = score + sum(a.points for a in applied if a.observed)
+    bounds = limits(policy, overrides) if stage is Stage.MESSAGE or winner else {}
+    kept = {name: limit for name, (limit, _) in bounds.items()}
     if winner:
         decision = Decision(f"rule {winner.model.name}", winner.effect.where)
         action = winner.effect.action or Action.ACCEPT
-        bounds = {name: limit for name, (limit, _) in limits(policy, overrides).items()}
-        return Outcome(action, decision, score, winner.model.reply, tuple(applied), action, tuple(notes), limits=bounds)
+        return Outcome(action, decision, score, winner.model.reply, tuple(applied), action, tuple(notes), limits=kept)
     listed = _listed(policy, facts, overrides) if stage is Stage.MESSAGE else None
-    action, decision = _weigh(policy, stage, [a for a in applied if not a.observed], score, overrides, listed)
-    would, _ = _weigh(policy, stage, applied, total, overrides, listed)
+    observed = [a for a in applied if a.observed]
+    action, decision = _weigh([a for a in applied if not a.observed], score, bounds, listed)
+    would = action
+    if observed:
+        would, _ = _weigh(applied, score + sum(a.points for a in observed), bounds, listed)
     if would_rule:
         would = would_rule.effect.action or would
     reply = next((c.model.reply for c in policy.checks if decision.source == f"check {c.name}"), "")
-    bounds = {name: limit for name, (limit, _) in limits(policy, overrides).items()} if stage is Stage.MESSAGE else {}
-    return Outcome(action, decision, score, reply, tuple(applied), would, tuple(notes), limits=bounds)
+    return Outcome(action, decision, score, reply, tuple(applied), would, tuple(notes), limits=kept)
 
 
-def _word(check: Check, facts: Facts, points: Mapping[str, float], overrides: Sequence[Override]) -> Applied | None:
-    word = facts.get("found", {}).get(check.name, "none")
-    if word == "none":
-        return None
+def _word(check: Check, word: str, points: Mapping[str, float], overrides: Sequence[Override]) -> Applied | None:
     effect, mode = check.effects.get(word) or check.effects["error"], str(check.model.mode)
     for override in overrides:
         if other := override.model.checks.get(check.name):
@@ -178,48 +180,38 @@ def _rules(
 
 
 def _weigh(
-    policy: Policy,
-    stage: Stage,
     applied: Iterable[Applied],
     score: float,
-    overrides: Sequence[Override],
+    bounds: Mapping[str, tuple[float, str]],
     listed: tuple[str, str, Action] | None,
 ) -> tuple[Action, Decision]:
     """The heaviest of: the words' actions, the score's limits, the deny list; an allow list lifts what it may."""
     allowed = listed is not None and listed[0] == "allow"
-    found: list[tuple[Action, Decision]] = []
+    action, decision = Action.ACCEPT, Decision("default")
     for a in applied:
-        if a.action and a.source.startswith("check ") and not (allowed and not a.action.refuses):
-            found.append((a.action, Decision(a.source, a.effect.where)))
-    if stage is Stage.MESSAGE and not allowed:
-        found += _limits(policy, score, overrides)
-    if listed and not allowed:
-        found.append((listed[2], Decision("deny list", listed[1])))
-    action, decision = max(found, key=lambda pair: pair[0].weight, default=(Action.ACCEPT, Decision("default")))
-    if action is Action.ACCEPT:
-        return action, Decision("allow list", listed[1]) if allowed and listed else Decision("default")
+        other = a.effect.action
+        if other is None or other.weight <= action.weight or (allowed and not other.refuses):
+            continue
+        if a.source.startswith("check "):
+            action, decision = other, Decision(a.source, a.effect.where)
+    if not allowed:
+        for name, (limit, where) in bounds.items():
+            if score >= limit and Action(name).weight > action.weight:
+                action, decision = Action(name), Decision(f"score {score:.1f} >= {limit:g}", where)
+    if listed and not allowed and listed[2].weight > action.weight:
+        action, decision = listed[2], Decision("deny list", listed[1])
+    if action is Action.ACCEPT and allowed and listed:
+        decision = Decision("allow list", listed[1])
     return action, decision
 
 
 def limits(policy: Policy, overrides: Sequence[Override] = ()) -> dict[str, tuple[float, str]]:
     """The score limits that apply: action to limit and where it stands."""
-    found: dict[str, tuple[float, str]] = {}
-    for name in _LIMITS:
-        value = getattr(policy.score, name)
-        if value is not None:
-            found[name] = (value, policy.where(f"score.{name}"))
-        for override in overrides:
-            if name in override.model.score:
-                found[name] = (override.model.score[name], policy.where(f"override.{override.number}.score.{name}"))
-    return found
-
-
-def _limits(policy: Policy, score: float, overrides: Sequence[Override]) -> list[tuple[Action, Decision]]:
-    return [
-        (Action(name), Decision(f"score {score:.1f} >= {limit:g}", where))
-        for name, (limit, where) in limits(policy, overrides).items()
-        if score >= limit
-    ]
+    found = {name: (limit, where) for name, limit, where in policy.score_limits}
+    for override in overrides:
+        for name, limit in override.model.score.items():
+            found[name] = (limit, policy.where(f"override.{override.number}.score.{name}"))
+    return {name: found[name] for name in LIMITS if name in found} if overrides else found
 
 
 def _overrides(policy: Policy, rcpt: str) -> tuple[Override, ...]:

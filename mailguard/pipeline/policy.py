@@ -20,6 +20,9 @@ from mailguard.pipeline.schema import (
 )
 from mailguard.pipeline.verdict import Action
 
+LIMITS = ("reject", "defer", "quarantine", "junk")
+"""The actions that the score can lead to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -45,11 +48,11 @@ class Check:
     effects: Mapping[str, Effect]
     skip_if: Condition | None
     where: str
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """What the policy calls it: its plugin's name where it gives it none."""
-        return self.model.name or self.model.plugin
+    def __post_init__(self) -> None:
+        # what the policy calls it: its plugin's name where it gives it none
+        object.__setattr__(self, "name", self.model.name or self.model.plugin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,12 @@ class Policy:
     def first_rule(self) -> int:
         """The first stage at which a rule may hold; past the last one where there are no rules."""
         return min((rule.stage for rule in self.rules), default=len(Stage))
+
+    @cached_property
+    def score_limits(self) -> tuple[tuple[str, float, str], ...]:
+        """The limits of ``[score]`` that are set: the action's word, the limit, and where it stands."""
+        found = ((name, getattr(self.score, name)) for name in LIMITS)
+        return tuple((name, value, self.where(f"score.{name}")) for name, value in found if value is not None)
 
     def check(self, name: str) -> Check | None:
         """The check of this name."""

@@ -10,7 +10,11 @@ from mailguard.pipeline.finding import Findings
 
 
 class Action(Enum):
-    """What happens to a message. ``weight`` orders them: among several that apply, the heaviest wins."""
+    """What happens to a message. ``weight`` orders them: among several that apply, the heaviest wins (0 is accept);
+    ``refuses`` says whether the client hears a 4xx or 5xx."""
+
+    weight: int
+    refuses: bool
 
     ACCEPT = "accept"
     JUNK = "junk"  # delivered to the Junk mailbox
@@ -19,15 +23,9 @@ class Action(Enum):
     DEFER = "defer"  # 4xx
     REJECT = "reject"  # 5xx
 
-    @property
-    def weight(self) -> int:
-        """0 for accept, growing with severity."""
-        return list(Action).index(self)
-
-    @property
-    def refuses(self) -> bool:
-        """Whether the client hears a 4xx or 5xx."""
-        return self in (Action.DEFER, Action.REJECT)
+    def __init__(self, _word: str) -> None:
+        self.weight = len(type(self).__members__)
+        self.refuses = self.value in ("defer", "reject")
 
 
 @dataclass(frozen=True, slots=True)

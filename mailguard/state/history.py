@@ -20,6 +20,7 @@ correspondent = sa.Table(
 """By address in lower case: how often our users wrote to it, how often good mail of it came with an aligned pass."""
 
 _T = correspondent.c
+_KNOWN = sa.select(_T.wrote, _T.passed).where(_T.address == sa.bindparam("address"))
 ENOUGH_PASSES = 2
 FORGET_AFTER = 400 * 86_400.0  # seconds without a sign of life
 
@@ -45,10 +46,8 @@ class History:
         """What is known of an address in lower case."""
         if not address:
             return Known()
-        query = sa.select(_T.wrote, _T.passed).where(_T.address == address)
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-        return Known(row.wrote, row.passed) if row else Known()
+        row = self._database.lookup(_KNOWN, address=address)
+        return Known(*row) if row else Known()
 
 
 def note(connection: sa.Connection, addresses: Iterable[str], now: float, *, wrote: bool) -> None:

@@ -22,6 +22,11 @@ plugin_value = sa.Table(
 """JSON values; ``expires_at`` is a Unix time or null."""
 
 _T = plugin_value.c
+_LIVE = sa.select(_T.value).where(
+    _T.plugin == sa.bindparam("plugin"),
+    _T.key == sa.bindparam("key"),
+    sa.or_(_T.expires_at.is_(None), _T.expires_at > sa.bindparam("now")),
+)
 MAX_KEY = 512  # characters
 MAX_VALUE = 65_536  # characters of JSON
 
@@ -37,8 +42,8 @@ class KeyValueStore:
 
     def get(self, key: str) -> Any:
         """The JSON value, None if absent or expired."""
-        with self._database.read() as connection:
-            return self._get(connection, key)
+        row = self._database.lookup(_LIVE, plugin=self._plugin, key=key, now=self._now())
+        return None if row is None else json.loads(row[0])
 
     def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Sets a JSON value, for ``ttl`` seconds if given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import nlargest
 from itertools import islice
 from zlib import crc32
 
@@ -58,6 +59,12 @@ _TAG_WORDS: dict[bytes, str] = {
 }
 
 
+Named = tuple[str, *tuple[bytes, ...]]
+"""How something seen is said: a form, and what goes into it."""
+
+_WORD, _PAIR, _APART = "the word “{}”", "the words “{} {}”", "the words “{} … {}”"
+
+
 def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> list[Reason]:
     """At most ``most`` reasons by weight: signals and phrases of the rules, and what was learnt of words, links,
     senders and make-up. Weights are log-odds; word pairs and tags that cannot be said in words are left out."""
@@ -69,9 +76,9 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
         tags.append((personal.tables["tags"], 1.0))
     share = judge.prior_share(personal)
     reasons = [Reason(r.weight * share, r.text) for r in seen.prior]
-    reasons += _learnt(_spoken(seen), tables, len(seen.numbers.words), (1 << WORD_BITS) - 1)
+    reasons += _learnt(_spoken(seen), tables, len(seen.numbers.words), (1 << WORD_BITS) - 1, most)
     count = len(seen.numbers.tags) + len(seen.numbers.local)
-    reasons += _learnt(_tagged(seen), tags, count, (1 << TAG_BITS) - 1)
+    reasons += _learnt(_tagged(seen), tags, count, (1 << TAG_BITS) - 1, most)
     best: dict[str, Reason] = {}
     for reason in reasons:
         if abs(reason.weight) >= _LEAST and abs(reason.weight) > abs(best.get(reason.text, Reason(0, "")).weight):
@@ -79,36 +86,43 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
     return list(islice(sorted(best.values(), key=lambda r: -abs(r.weight)), most))
 
 
-def _learnt(named: dict[int, str], tables: list[tuple[Table, float]], count: int, mask: int) -> list[Reason]:
+def _learnt(
+    named: dict[int, Named], tables: list[tuple[Table, float]], count: int, mask: int, most: int
+) -> list[Reason]:
+    """The heaviest of what was seen, put into words only then: a message has thousands of words and pairs."""
     scale = 1 / max(1, count) ** 0.5
+    pairs = [(table.weights, mask & table.mask) for table, _ in tables]
+    weighed = [(sum(weights[number & bits] for weights, bits in pairs), number) for number in named]
     found = []
-    for number, text in named.items():
-        weight = sum(table.weights[number & mask & table.mask] for table, _ in tables) * scale
-        found.append(Reason(max(-PERSONAL_BOUND, min(PERSONAL_BOUND, weight)), text))
+    for weight, number in nlargest(2 * most, weighed, key=lambda pair: abs(pair[0])):
+        form, *parts = named[number]
+        weight = max(-PERSONAL_BOUND, min(PERSONAL_BOUND, weight * scale))
+        found.append(Reason(weight, form.format(*map(_say, parts))))
     return found
 
 
-def _spoken(seen: Seen) -> dict[int, str]:
+def _spoken(seen: Seen) -> dict[int, Named]:
     words = seen.features.words
     hashes = list(map(crc32, words))
-    names: dict[int, str] = {}
+    names: dict[int, Named] = {}
     for i, (word, number) in enumerate(zip(words, hashes, strict=True)):
-        names[number] = f"the word “{_say(word)}”"
+        names[number] = _WORD, word
         if i:
-            names[near(hashes[i - 1], number)] = f"the words “{_say(words[i - 1])} {_say(word)}”"
+            names[near(hashes[i - 1], number)] = _PAIR, words[i - 1], word
         if i > 1:
-            names[apart(hashes[i - 2], number)] = f"the words “{_say(words[i - 2])} … {_say(word)}”"
+            names[apart(hashes[i - 2], number)] = _APART, words[i - 2], word
     return names
 
 
-def _tagged(seen: Seen) -> dict[int, str]:
-    names = {}
+def _tagged(seen: Seen) -> dict[int, Named]:
+    names: dict[int, Named] = {}
     for tag in [*seen.features.tags, *seen.features.local]:
         kind, _, value = tag.partition(b":")
         if value and kind in _TAG_WORDS:
-            names[crc32(tag)] = _TAG_WORDS[kind].format(_say(value))
+            names[crc32(tag)] = _TAG_WORDS[kind], value
     return names
 
 
 def _say(value: bytes) -> str:
-    return "".join(c if c.isprintable() else "?" for c in value[:60].decode("utf-8", "replace"))
+    text = value[:60].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
