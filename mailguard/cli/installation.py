@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +12,10 @@ from typing import Any
 import click
 import structlog
 
+from mailguard.config.decode import ConfigError
+from mailguard.config.schema import MainFile, find_config, load_main
 from mailguard.model.event import Event, PluginFault
-from mailguard.net.resolver import DnsResolver, DnsSettings
+from mailguard.net.resolver import DnsResolver
 from mailguard.pipeline import settings
 from mailguard.pipeline.compiler import load_policy
 from mailguard.pipeline.engine import Engine
@@ -23,11 +23,9 @@ from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Records
 from mailguard.pipeline.registry import PluginError, Registry
 from mailguard.pipeline.source import PolicyError
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
 from mailguard.state.history import History
 from mailguard.state.kv import DryStore, KeyValueStore
-
-SYSTEM = Path("/etc/mailguard/mailguard.toml")
 
 
 class ConfigFailure(click.ClickException):
@@ -41,7 +39,7 @@ class Installation:
     """One configuration file and what it leads to; nothing is opened before it is asked for."""
 
     path: Path
-    data: dict[str, Any]
+    main: MainFile
 
     @property
     def base(self) -> Path:
@@ -51,28 +49,23 @@ class Installation:
     @property
     def data_dir(self) -> Path:
         """The data folder."""
-        return self.base / str(self.data.get("data_dir", "data"))
+        return self.base / self.main.data_dir
 
     @property
     def hostname(self) -> str:
         """Our own name."""
-        return str(self.data.get("hostname", "localhost"))
-
-    @cached_property
-    def policy_settings(self) -> settings.PolicySettings:
-        """``[policy]``."""
-        return settings.PolicySettings.model_validate(self.data.get("policy", {}))
+        return self.main.hostname
 
     @cached_property
     def registry(self) -> Registry:
         """The plugins that could be loaded."""
-        return settings.registry(self.policy_settings, self.base)
+        return settings.registry(self.main.policy, self.base)
 
     @cached_property
     def policy(self) -> Policy:
         """The policy; a mistake in it ends the command."""
         try:
-            return settings.policy(self.policy_settings, self.base)
+            return settings.policy(self.main.policy, self.base)
         except PolicyError as error:
             raise ConfigFailure(str(error)) from None
 
@@ -88,7 +81,7 @@ class Installation:
         """The state database."""
         if not self.data_dir.is_dir():
             raise click.ClickException(f"there is no data folder {self.data_dir}: has the server been started?")
-        database = Database(StateSettings.model_validate(self.data.get("state", {})), self.data_dir)
+        database = Database(self.main.state, self.data_dir)
         metadata.create_all(database.engine)
         return database
 
@@ -97,7 +90,7 @@ class Installation:
         database = self.database if self.data_dir.is_dir() else None
         return Engine(
             self.policy,
-            dns=DnsResolver(DnsSettings.model_validate(self.data.get("dns", {}))),
+            dns=DnsResolver(self.main.dns),
             store_for=lambda name: DryStore(KeyValueStore(database, name) if database else None),
             state_dir=state_dir,
             hostname=self.hostname,
@@ -116,7 +109,7 @@ class Installation:
 
         engine = Engine(
             self.policy,
-            dns=DnsResolver(DnsSettings.model_validate(self.data.get("dns", {}))),
+            dns=DnsResolver(self.main.dns),
             store_for=lambda name: KeyValueStore(self.database, name),
             state_dir=self.data_dir / "plugins",
             hostname=self.hostname,
@@ -139,14 +132,11 @@ def _silent(*_: Any) -> Any:
 
 def find_installation(config: Path | None) -> Installation:
     """The installation of ``-c``, ``$MAILGUARD_CONFIG``, ``./mailguard.toml`` or ``/etc/mailguard/mailguard.toml``."""
-    named = config or (Path(os.environ["MAILGUARD_CONFIG"]) if os.environ.get("MAILGUARD_CONFIG") else None)
-    path = named or (Path("mailguard.toml") if Path("mailguard.toml").exists() else SYSTEM)
+    path = find_config(config)
     try:
-        return Installation(path.absolute(), tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigFailure(f"{path}: {error.strerror} (give the file with -c)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigFailure(f"{path}: {error}") from None
+        return Installation(path, load_main(path))
+    except ConfigError as error:
+        raise ConfigFailure(str(error)) from None
 
 
 config_option = click.option(

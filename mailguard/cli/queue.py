@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from mailguard.cli.installation import config_option, find_installation
 from mailguard.delivery.nexthop import Routes
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.queue_admin import Filter, QueueAdmin
 from mailguard.delivery.queue_entry import QueuedMessage, QueuedRecipient
-from mailguard.delivery.relay_settings import RelaySettings
-from mailguard.state.database import Database, StateSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -42,19 +41,28 @@ class Age(click.ParamType[float]):
         return float(match[1]) * _UNITS.get(match[2], 1)
 
 
-def open_queue(config: Path) -> QueueAdmin:
+def open_queue(config: Path | None) -> QueueAdmin:
     """The queue of the server that this file configures."""
-    try:
-        raw = tomllib.loads(config.read_text())
-    except (OSError, ValueError) as error:
-        raise click.UsageError(f"{config}: {error}") from None
-    data_dir = Path(raw.get("data_dir", "/var/lib/mailguard"))
-    data_dir = data_dir if data_dir.is_absolute() else config.parent / data_dir
-    if not (data_dir / "queue").is_dir():
-        raise click.ClickException(f"there is no queue in {data_dir}; has the server run yet?")
-    database = Database(StateSettings(**raw.get("state", {})), data_dir)
-    routes = Routes(RelaySettings(**raw.get("relay", {})))
-    return QueueAdmin(Queue(database, data_dir / "queue", destination=routes.destination))
+    installation = find_installation(config)
+    folder = installation.data_dir / "queue"
+    if not folder.is_dir():
+        raise click.ClickException(f"there is no queue in {installation.data_dir}; has the server run yet?")
+    routes = Routes(installation.main.relay)
+    return QueueAdmin(Queue(installation.database, folder, destination=routes.destination))
+
+
+def _with_queue(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the queue; ``-c`` may stand before the command's name or behind it."""
+
+    @click.pass_context
+    def run(ctx: click.Context, /, *args: Any, config: Path | None, **more: Any) -> Any:
+        admin = open_queue(config or ctx.obj)
+        try:
+            return ctx.invoke(command, admin, *args, **more)
+        finally:
+            admin.close()
+
+    return config_option(functools.update_wrapper(run, command))
 
 
 def _filters(command: F) -> F:
@@ -82,25 +90,18 @@ def _some(everything: bool, wanted: Filter) -> Filter:
 
 
 @click.group()
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="MAILGUARD_CONFIG",
-    default=Path("mailguard.toml"),
-    help="configuration file",
-)
+@config_option
 @click.pass_context
-def queue(ctx: click.Context, config: Path) -> None:
+def queue(ctx: click.Context, config: Path | None) -> None:
     """Mail that waits to leave."""
-    ctx.obj = open_queue(config)
+    ctx.obj = config
 
 
 @queue.command("list")
 @_filters
 @click.option("--held/--not-held", default=None, help="only what is (not) held")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
-@click.pass_obj
+@_with_queue
 def list_(
     admin: QueueAdmin,
     ident: str,
@@ -124,7 +125,7 @@ def list_(
 @click.argument("ident", metavar="ID")
 @click.option("--body", is_flag=True, help="the body, too")
 @click.option("--json", "as_json", is_flag=True, help="as JSON")
-@click.pass_obj
+@_with_queue
 def show(admin: QueueAdmin, ident: str, body: bool, as_json: bool) -> None:
     """Show one message: its envelope, its recipients, its header."""
     found = list(admin.entries(Filter(ident)))
@@ -142,7 +143,7 @@ def show(admin: QueueAdmin, ident: str, body: bool, as_json: bool) -> None:
 
 @queue.command()
 @click.argument("ident", metavar="ID")
-@click.pass_obj
+@_with_queue
 def why(admin: QueueAdmin, ident: str) -> None:
     """Say in words why a message is still here, and what comes next."""
     found = list(admin.entries(Filter(ident)))
@@ -180,7 +181,7 @@ def explain(message: QueuedMessage, entry: QueuedRecipient, now: float) -> Itera
 
 @queue.command()
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
-@click.pass_obj
+@_with_queue
 def destinations(admin: QueueAdmin, as_json: bool) -> None:
     """One line per destination: how much waits, and what was heard last."""
     now = time.time()
@@ -207,7 +208,7 @@ def _change(name: str, text: str, act: Callable[[QueueAdmin, Filter, str], int],
         count = act(admin, _some(everything, _wanted(**given)), value)
         click.echo(f"{name}: {count} recipient{'' if count == 1 else 's'}")
 
-    command: Any = click.pass_obj(run)
+    command: Any = _with_queue(run)
     command = click.option("--all", "everything", is_flag=True, help="the whole queue")(command)
     if option:
         command = click.option(option, "value", required=option == "--via", help=_VALUE[option])(command)

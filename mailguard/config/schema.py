@@ -125,12 +125,20 @@ def find_config(given: Path | None) -> Path:
     return (named or (Path("mailguard.toml") if Path("mailguard.toml").exists() else SYSTEM)).absolute()
 
 
+_NO_MAIN = "`mailguard init DIR --domain D` makes one; -c names another"
+
+
+def load_main(path: Path) -> MainFile:
+    """mailguard.toml alone, for commands that need no accounts. Raises ConfigError with every mistake."""
+    return decode(read_source(path, _NO_MAIN), MainFile)
+
+
 def load_config(path: Path, overrides: Sequence[str] = (), texts: Texts | None = None) -> Config:
     """Reads mailguard.toml and accounts.toml. Raises ConfigError with every mistake in both.
 
     ``overrides`` are ``dotted.key=VALUE`` for mailguard.toml. The policy is compiled elsewhere, see ``check``.
     """
-    source = read_source(path, "`mailguard init DIR --domain D` makes one; -c names another", texts)
+    source = read_source(path, _NO_MAIN, texts)
     problems: list[Problem] = []
     main = None
     try:

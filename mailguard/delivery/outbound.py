@@ -9,7 +9,7 @@ from mailguard.delivery.attempt import Attempt, LocalHand, Sign
 from mailguard.delivery.bounce import Reporter
 from mailguard.delivery.mtasts import MAX_POLICY, StsPolicies
 from mailguard.delivery.nexthop import Routes
-from mailguard.delivery.outgoing import ClientContexts, client_contexts
+from mailguard.delivery.outgoing_tls import ClientContexts, client_contexts
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.relay import Relay, TlsReport
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
-import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from mailguard.delivery.dane import verify
 from mailguard.delivery.nexthop import Hop
+from mailguard.delivery.outgoing_tls import ClientContexts, TlsFailedError, shake_hands
 from mailguard.delivery.relay_settings import TimeoutSettings
 from mailguard.delivery.tlspolicy import TlsPolicy
 from mailguard.model.message import Message
@@ -20,35 +17,8 @@ from mailguard.protocol.smtp.dotstuff import dot_stuffed
 from mailguard.protocol.wire import NEED_DATA, ProtocolError
 
 
-class TlsFailedError(TransientError):
-    """TLS did not come to be as the policy wants it; ``kind`` is its word in TLSRPT (RFC 8460 §4.3)."""
-
-    def __init__(self, text: str, kind: str, detail: str = "") -> None:
-        super().__init__(Reply.of(451, "4.7.5", text), detail)
-        self.kind = kind
-
-
 class ConnectionLostError(TransientError):
     """The connection broke, or what came over it was not SMTP."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientContexts:
-    """TLS contexts for outgoing connections: ``checked`` verifies chain and name, ``unchecked`` nothing."""
-
-    checked: ssl.SSLContext
-    unchecked: ssl.SSLContext
-
-
-def client_contexts(ca_file: str = "") -> ClientContexts:
-    """TLS 1.2 or better; ``ca_file`` replaces the system's authorities. Raises OSError, ssl.SSLError."""
-    checked = ssl.create_default_context(cafile=ca_file or None)
-    unchecked = ssl.create_default_context(cafile=ca_file or None)
-    unchecked.check_hostname = False
-    unchecked.verify_mode = ssl.CERT_NONE
-    for context in (checked, unchecked):
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return ClientContexts(checked, unchecked)
 
 
 class Outgoing:
@@ -86,10 +56,10 @@ class Outgoing:
         """Everything up to the first MAIL. Raises MailError; the connection is then closed."""
         try:
             if hop.implicit_tls:
-                self._shake_hands(policy)
+                self._shake_hands(policy, hop)
             self._greet(own_name)
             if self._stream.tls is None and policy.level != "none":
-                self._start_tls(own_name, policy)
+                self._start_tls(own_name, policy, hop)
             if hop.user:
                 self._sign_in(hop)
         except BaseException:
@@ -115,7 +85,7 @@ class Outgoing:
                 Reply.of(554, "5.4.6", f"mail loops: {self.peer} says that it is {own_name}, which we are")
             )
 
-    def _start_tls(self, own_name: str, policy: TlsPolicy) -> None:
+    def _start_tls(self, own_name: str, policy: TlsPolicy, hop: Hop) -> None:
         if not self._client.has("STARTTLS"):
             if policy.must:
                 raise TlsFailedError(
@@ -128,35 +98,14 @@ class Outgoing:
             if policy.must or self._client.closing:
                 raise TlsFailedError(f"{self.peer} refused STARTTLS: {reply}", "starttls-not-supported")
             return
-        self._shake_hands(policy)
+        self._shake_hands(policy, hop)
         self._client.tls_started()
         self._hello(own_name)
 
-    def _shake_hands(self, policy: TlsPolicy) -> None:
-        checked = policy.level == "verify"
-        context = self._contexts.checked if checked else self._contexts.unchecked
+    def _shake_hands(self, policy: TlsPolicy, hop: Hop) -> None:
+        names = (self.host, hop.host) if hop.by_mx else (self.host,)
         self._stream.set_deadline(self._timeouts.tls)
-        try:
-            info = self._stream.start_tls(context, server_side=False, server_hostname=self.host)
-        except ssl.SSLCertVerificationError as error:
-            raise TlsFailedError(
-                f"the certificate of {self.peer} does not hold ({error.verify_message}); {policy} asks for it",
-                _certificate_failure(error),
-            ) from None
-        except (OSError, ValueError) as error:
-            raise TlsFailedError(f"no TLS with {self.peer}: {error}", "validation-failure") from None
-        if policy.level == "dane" and (why := verify(self._chain(), policy.tlsa, (self.host,), _utc_now())):
-            raise TlsFailedError(f"DANE: {self.peer}: {why}", "validation-failure")
-        how = {"verify": "verified", "dane": "verified by DANE"}.get(policy.level, "certificate not checked")
-        self.tls_text = f"{info.version} {info.cipher}, {how}"
-
-    def _chain(self) -> list[bytes]:
-        sock = self._stream.sock
-        if not isinstance(sock, ssl.SSLSocket):
-            return []
-        # Public only from Python 3.13 on; before that the same call sits on the wrapped object.
-        getter = getattr(sock, "get_unverified_chain", None) or sock._sslobj.get_unverified_chain  # type: ignore[attr-defined]
-        return [c if isinstance(c, bytes) else c.public_bytes(2) for c in getter() or ()]  # 2: ssl's ENCODING_DER
+        self.tls_text = shake_hands(self._stream, self.peer, names, policy, self._contexts)
 
     def _sign_in(self, hop: Hop) -> None:
         mechanisms = self._client.auth_mechanisms
@@ -297,14 +246,3 @@ _TIMEOUTS = {
     Stage.RSET: "hello",
     Stage.QUIT: "hello",
 }
-
-
-def _certificate_failure(error: ssl.SSLCertVerificationError) -> str:
-    text = error.verify_message.lower()
-    if "expired" in text:
-        return "certificate-expired"
-    return "certificate-host-mismatch" if "hostname" in text else "certificate-not-trusted"
-
-
-def _utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

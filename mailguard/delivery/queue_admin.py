@@ -81,6 +81,10 @@ class QueueAdmin:
         self._database = queue.database
         self._now = now
 
+    def close(self) -> None:
+        """Closes the database; for a process of its own only."""
+        self._database.close()
+
     def entries(self, wanted: Filter) -> Iterator[tuple[QueuedMessage, QueuedRecipient]]:
         """Everything that fits, oldest first, read page by page."""
         last = 0

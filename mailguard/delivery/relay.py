@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from mailguard.delivery.mtasts import StsPolicy
 from mailguard.delivery.mx import mail_hosts
 from mailguard.delivery.nexthop import Hop, Routes
-from mailguard.delivery.outgoing import ClientContexts, ConnectionLostError, Outgoing, TlsFailedError
+from mailguard.delivery.outgoing import ConnectionLostError, Outgoing
+from mailguard.delivery.outgoing_tls import ClientContexts, TlsFailedError
 from mailguard.delivery.queue_entry import Work
 from mailguard.delivery.relay_settings import RelaySettings
 from mailguard.delivery.tlspolicy import TlsDecider, TlsPolicy, Wish
