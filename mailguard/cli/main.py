@@ -10,6 +10,13 @@ from typing import Any
 import click
 
 COMMANDS = {
+    "adopt": "adopt:adopt",
+    "backup": "backup:backup",
+    "export": "export:export",
+    "import": "import_:import_",
+    "index": "index:index",
+    "restore": "backup:restore",
+    "undelete": "undelete:undelete",
     "ban": "ban:ban",
     "certificate": "certificate:certificate",
     "check": "check:check",

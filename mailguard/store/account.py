@@ -109,6 +109,18 @@ class AccountStore(FolderTree):
             count += len(self.mailbox(name).take_in([each.path for each in buried if each.folder == folder]))
         return count
 
+    def forget_descriptions(self) -> None:
+        """Has every message read again; UIDs and MODSEQs stay as they are."""
+        with self._index.write() as db:
+            for statement in ("UPDATE message SET cid = 0", "DELETE FROM content", "DELETE FROM term",
+                              "DELETE FROM arrival", "UPDATE mailbox SET scanned = 0, cur = '-'"):  # fmt: skip
+                db.execute(statement)
+            self._index.texts.forget(db)
+
+    def forget_index(self) -> None:
+        """Throws the index away; processes that use it take the new one."""
+        self._index.discard("as asked")
+
     def tidy(self, *, now: float | None = None) -> None:
         """Housekeeping: what nobody needs any more goes from the index and from ``tmp``."""
         at = time.time() if now is None else now

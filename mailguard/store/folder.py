@@ -85,6 +85,11 @@ class FolderTree:
             raise MailboxNameError(f"the name is longer than {MAX_NAME} octets")
         return self.root / folder
 
+    def folder_of(self, name: str) -> str:
+        """The Maildir++ folder of a mailbox, ``""`` for the INBOX. Raises MailboxNameError."""
+        path = self._path(name)
+        return "" if path == self.root else path.name
+
     def mailbox(self, name: str) -> Mailbox:
         """The mailbox of this name. Raises NoSuchMailboxError, MailboxNameError."""
         if shared := self.shares.find(name):

@@ -72,10 +72,10 @@ class Index:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
                 raise  # locked for too long, disk full, read-only: nothing is wrong with the file
-            self._discard(str(error))
+            self.discard(str(error))
             return _connect(self.path)
 
-    def _discard(self, reason: str) -> None:
+    def discard(self, reason: str) -> None:
         """Throws the file away: it is only a cache. Other processes see that it went, and open the new one."""
         if self._log is not None:
             self._log.warning("the index is torn and made anew", path=str(self.path), reason=reason)
@@ -133,7 +133,7 @@ class Index:
             if type(error) is not sqlite3.DatabaseError and "no such table" not in str(error):
                 raise
             if self._depth == 0:
-                self._discard(str(error))
+                self.discard(str(error))
             raise IndexTornError(f"{self.path}: {error}") from error
 
     def _in_place(self) -> bool:

@@ -15,7 +15,7 @@ from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.grave import Grave
 from mailguard.store.snapshot import NewMessage, StoreResult
-from mailguard.store.standing import Stamps, next_modseq, save_state
+from mailguard.store.standing import MODSEQ_FILE, Stamps, next_modseq, save_state
 from mailguard.store.sync import Row, append_listed, compact, forget, plain, stored
 from mailguard.store.textsearch import SearchableView
 from mailguard.store.uidlist import Record
@@ -204,6 +204,24 @@ class Mailbox(SearchableView):
                 files.append(Incoming(str(path), base, tuple(flags.split()), -found.st_size, date, 0))
             return self._add(turn, files) if files else []
 
+    def freeze(self, folder: Path) -> int:
+        """Links all messages into ``folder/cur`` and writes their uidlist and keywords beside it: the mailbox as it is
+        at one moment. Returns how many there are. Raises OSError."""
+        with self._exclusive() as turn:
+            rows = list(self._rows_of(turn, None))
+            for row in rows:
+                maildir.link(f"{self._at}/cur/{row.name}", f"{folder}/cur/{row.name}")
+            listed = uidlist.read_uidlist(self.path)
+            if listed is not None:
+                there = {row.uid for row in rows}
+                listed.records = [record for record in listed.records if record.uid in there]
+                listed.next_uid = max(listed.next_uid, turn.state.next_uid)
+                uidlist.write_uidlist(folder, listed)
+            for name in (uidlist.KEYWORDS, MODSEQ_FILE):
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / name).write_bytes((self.path / name).read_bytes())
+        return len(rows)
+
     def claim_recent(self) -> int:
         """The UID after which messages are recent for the caller alone, once (RFC 3501 §2.3.2)."""
         with self._read() as (_, state):
@@ -236,7 +254,7 @@ class Mailbox(SearchableView):
                 shared = cid if target._index is self._index else 0
                 flags = tuple(row.flags.split())
                 files.append(Incoming(f"{self._at}/cur/{row.name}", base, flags, row.size, date, shared))
-            new = target._add(to, files, put=os.rename if rename else link)
+            new = target._add(to, files, put=os.rename if rename else maildir.link)
             if rename:
                 self._removed(turn, rows)
             elif not keep:
@@ -262,15 +280,3 @@ def both(one: Mailbox, other: Mailbox) -> Iterator[tuple[Turn, Turn]]:
     else:
         with other._exclusive() as first, one._exclusive() as second:
             yield second, first
-
-
-def link(source: str, target: str) -> None:
-    """A hard link, or a copy where the file system cannot link, with its times."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        found = os.stat(source)
-        with open(source, "rb") as file:
-            maildir.write(Path(target).parent.parent, os.path.basename(target), [file.read()], mtime=found.st_mtime)

@@ -94,6 +94,12 @@ def is_maildir(path: Path) -> bool:
 def write(path: Path, base: str, chunks: Iterable[bytes | memoryview], *, mtime: float | None = None) -> Path:
     """Writes a message to ``tmp`` and fsyncs it. Raises OSError, leaving nothing behind."""
     target = path / "tmp" / base
+    write_file(target, chunks, mtime=mtime)
+    return target
+
+
+def write_file(target: Path | str, chunks: Iterable[bytes | memoryview], *, mtime: float | None = None) -> None:
+    """Writes a file that is not there yet and fsyncs it. Raises OSError, leaving nothing behind."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -106,9 +112,19 @@ def write(path: Path, base: str, chunks: Iterable[bytes | memoryview], *, mtime:
             os.close(descriptor)
     except BaseException:
         with contextlib.suppress(OSError):
-            target.unlink()
+            os.unlink(target)
         raise
-    return target
+
+
+def link(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system cannot link, with its times. Raises OSError."""
+    try:
+        os.link(source, target)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:
+        with open(source, "rb") as file:
+            write_file(target, [file.read()], mtime=os.fstat(file.fileno()).st_mtime)
 
 
 def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:

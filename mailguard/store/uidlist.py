@@ -188,12 +188,16 @@ def _number(path: str, base: int) -> int:
 
 def read_keywords(path: Path) -> list[str]:
     """The mailbox's keywords; the place in the list is the letter (``a`` is 0), ``""`` a letter without a name."""
-    names: dict[int, str] = {}
     try:
-        lines = (path / KEYWORDS).read_text("utf-8", "replace").splitlines()
+        return parse_keywords((path / KEYWORDS).read_text("utf-8", "replace"))
     except FileNotFoundError:
         return []
-    for line in lines:
+
+
+def parse_keywords(text: str) -> list[str]:
+    """The same of the file's text."""
+    names: dict[int, str] = {}
+    for line in text.splitlines():
         number, _, name = line.partition(" ")
         if number.isdigit() and int(number) < MAX_KEYWORDS and name and name not in names.values():
             names.setdefault(int(number), name)
