@@ -32,7 +32,8 @@ from mailguard.observe.log import Sink, make_log
 from mailguard.observe.metrics import Metrics, clear
 from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.texts import Texts
-from mailguard.state.database import Database, metadata
+from mailguard.state.database import Database
+from mailguard.state.migrate import prepare
 
 _QUICK_DEATH = 5.0  # a worker that lives shorter is replaced after a pause
 
@@ -72,7 +73,7 @@ class Supervisor:
         check_key(plan.config.base / main.tls.key)
         self.claim = claim(plan.config.data_dir)
         self._prepare()
-        metadata.create_all(self._database.engine)
+        prepare(self._database)
         self._database.close()
         clear(plan.config.data_dir / "metrics")
         if plan.tls is not None and plan.tls.certificates()[0].self_signed:

@@ -23,9 +23,10 @@ from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Records
 from mailguard.pipeline.registry import PluginError, Registry
 from mailguard.pipeline.source import PolicyError
-from mailguard.state.database import Database, metadata
+from mailguard.state.database import Database
 from mailguard.state.history import History
 from mailguard.state.kv import DryStore, KeyValueStore
+from mailguard.state.migrate import prepare
 
 
 class ConfigFailure(click.ClickException):
@@ -82,7 +83,7 @@ class Installation:
         if not self.data_dir.is_dir():
             raise click.ClickException(f"there is no data folder {self.data_dir}: has the server been started?")
         database = Database(self.main.state, self.data_dir)
-        metadata.create_all(database.engine)
+        prepare(database)
         return database
 
     def engine(self, records: Records, *, state_dir: Path) -> Engine:

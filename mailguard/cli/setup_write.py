@@ -96,11 +96,12 @@ def _people(answers: Answers, done: Done) -> None:
     from mailguard.auth.password import Passwords, WeakPasswordError
     from mailguard.config.edit import append_table, edit_file
     from mailguard.model.address import Address
-    from mailguard.state.database import Database, metadata
+    from mailguard.state.database import Database
+    from mailguard.state.migrate import prepare
 
     config = done.config
     database = Database(config.main.state, config.data_dir)
-    metadata.create_all(database.engine)
+    prepare(database)
     passwords = Passwords(database)
     for text in answers.accounts:
         address = Address.parse(text)

@@ -117,11 +117,12 @@ def _password(from_stdin: bool, generate: bool) -> str:
 
 def _passwords(config: Config) -> Passwords:
     from mailguard.auth.password import Passwords
-    from mailguard.state.database import Database, metadata
+    from mailguard.state.database import Database
+    from mailguard.state.migrate import prepare
 
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(config.main.state, config.data_dir)
-    metadata.create_all(database.engine)
+    prepare(database)
     return Passwords(database)
 
 

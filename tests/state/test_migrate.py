@@ -1,0 +1,130 @@
+"""Migrations: they make exactly the tables that the code declares, once, whoever comes first."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from mailguard.state import compare, migrate
+from mailguard.state.database import Database, StateSettings
+
+CURE = """
+
+The tables under mailguard/state and the migrations differ. If you changed a table, write the migration with
+
+    scripts/migration "what it is for"
+
+and commit it with the change. What differs:
+
+  """
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(StateSettings(), tmp_path)
+
+
+def test_tables_and_migrations_agree(database: Database) -> None:
+    migrate.prepare(database)
+    with database.read() as connection:
+        found = compare.differences(connection)
+    assert not found, CURE + "\n  ".join(found)
+    assert len(compare.heads()) == 1, (
+        f"two migrations follow the same one, {compare.heads()}: give one the next number, in its name, `revision` and "
+        "`down_revision`"
+    )
+    database.close()
+
+
+def test_every_table_is_declared_under_state() -> None:
+    import mailguard
+
+    folder = Path(mailguard.__file__).parent
+    elsewhere = [str(path.relative_to(folder)) for path in folder.rglob("*.py") if "sa.Table(\n" in path.read_text()]
+    assert [name for name in elsewhere if not name.startswith("state/")] == []
+
+
+def test_a_change_is_seen_and_written_down(tmp_path: Path) -> None:
+    table = sa.Table("new_thing", compare.all_tables(), sa.Column("id", sa.Text, primary_key=True))
+    try:
+        path = compare.write_step("New things, for a test", tmp_path)
+        engine = sa.create_engine("sqlite://")
+        with engine.connect() as connection:
+            migrate.upgrade(connection)
+            found = compare.differences(connection)
+        engine.dispose()
+    finally:
+        compare.metadata.remove(table)
+    assert found == ["add table: new_thing"]
+    number = int(migrate.head()) + 1
+    assert path is not None and path.name == f"v{number:04d}_new_things_for_a_test.py"
+    assert 'op.create_table("new_thing"' in path.read_text().replace("'", '"')
+    assert f'down_revision = "{migrate.head()}"' in path.read_text().replace("'", '"')
+
+
+def test_up_to_date_costs_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate.prepare(database)
+    monkeypatch.setattr(migrate, "upgrade", lambda *_: pytest.fail("nothing was to be done"))
+    migrate.prepare(database)
+    database.close()
+
+
+def _prepare(folder: Path) -> None:
+    database = Database(StateSettings(), folder)
+    migrate.prepare(database)
+    database.close()
+
+
+def test_several_processes_at_once(tmp_path: Path, database: Database) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_prepare, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with database.read() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM alembic_version")).scalar() == 1
+    database.close()
+
+
+def test_a_database_is_copied_before_it_is_changed(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.prepare(database)
+    monkeypatch.setattr(migrate, "head", lambda: "9998")
+    monkeypatch.setattr(migrate, "upgrade", lambda connection: None)
+    migrate.prepare(database)
+    (copy,) = tmp_path.glob("state.db.0*")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    raw = sqlite3.connect(copy)
+    assert raw.execute("SELECT count(*) FROM credential").fetchone() == (0,)
+    raw.close()
+    database.close()
+
+
+def test_a_newer_database_is_left_alone(database: Database) -> None:
+    migrate.prepare(database)
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(migrate.MigrationError, match="a newer mailguard has changed it"):
+        migrate.prepare(database)
+    database.close()
+
+
+def test_a_database_from_before_there_were_migrations(database: Database) -> None:
+    tables = compare.all_tables()
+    tables.create_all(database.engine, tables=[tables.tables[name] for name in ("credential", "verdict")])
+    migrate.prepare(database)
+    with database.read() as connection:
+        assert compare.differences(connection) == []
+    with database.write() as connection:
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+        connection.execute(sa.text("ALTER TABLE credential DROP COLUMN changed_at"))
+    with pytest.raises(migrate.MigrationError, match=r"too different \(add column: .*changed_at"):
+        migrate.prepare(database)
+    database.close()
