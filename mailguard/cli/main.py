@@ -28,6 +28,7 @@ COMMANDS = {
     "policy": "policy:policy",
     "quarantine": "quarantine:quarantine",
     "queue": "queue:queue",
+    "reports": "reports:reports",
     "serve": "serve:serve",
     "setup": "setup:setup",
     "trace": "why:trace",
