@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,15 @@ class Inspection:
 
     def mail(self, session: Session, envelope: Envelope) -> MailInspection:
         """MAIL FROM was given; ``session`` is the connection as it is known by now."""
+        if self.ptr and not session.ptr:
+            session = replace(session, ptr=self.ptr)
         return MailInspection(self._engine, self, session, envelope)
+
+    @property
+    def ptr(self) -> str:
+        """The client's forward-confirmed host name, where the check iprev found one."""
+        found = self.findings.get("iprev")
+        return str(found.facts.get("name", "")) if found is not None and found.word == "pass" else ""
 
     def _inspect(self, session: Session) -> None:
         facts = fact.of_session(session, self._engine.now())

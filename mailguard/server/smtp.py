@@ -146,6 +146,7 @@ class _Connection:
 
     def _turned_away(self) -> bool:
         self._inspection = self._service.engine.connect(self._session)
+        self._session = replace(self._session, ptr=self._session.ptr or self._inspection.ptr)
         refusal = self._inspection.verdict.reply
         if refusal is not None:
             self._stream.write(refusal.encode())
@@ -255,6 +256,7 @@ class _Connection:
         self._session, self._account = found
         self._sign_in = self._make_sign_in(self._session.peer_ip)
         self._inspection = self._service.engine.connect(self._session)
+        self._session = replace(self._session, ptr=self._session.ptr or self._inspection.ptr)
         refusal = self._inspection.verdict.reply
         self._core.send(refusal or Reply.of(220, "", f"{self._desk.hostname} ESMTP mailguard"), close=bool(refusal))
 

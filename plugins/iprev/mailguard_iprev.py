@@ -38,7 +38,7 @@ def check_client(ctx: Context, session: Session) -> Finding | None:
         rdtype = "AAAA" if ":" in ip else "A"
         for name in names:
             if ip in ctx.dns.query(name, rdtype).records:
-                return _finding("pass", ip, f"{ip} is {name}", name)
+                return _finding("pass", ip, f"{ip} is {name}", name.lower())
     except DnsTemporaryError as error:
         return _finding("temperror", ip, f"the host name of {ip} cannot be looked up now", detail=str(error))
     return _finding("fail", ip, f"{ip} calls itself {names[0]}, which is another address")

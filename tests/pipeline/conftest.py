@@ -108,6 +108,8 @@ class Kit:
 
     def load(self, name: str) -> Plugin:
         plugin = {"spf": self.spf, "dmarc": self.dmarc, "greylist": self.greylist}.get(name)
+        if name == getattr(self.greylist, "name", ""):
+            plugin = self.greylist
         if plugin is None:
             raise PluginError(f"there is no plugin {name!r}")
         return wrap(plugin)

@@ -12,7 +12,7 @@ from mailguard.model.reply import Reply
 from mailguard.pipeline.explain import summary
 from mailguard.pipeline.replay import replay
 from mailguard.pipeline.verdict import Action
-from mailguard.plugin import AuthResult, Finding
+from mailguard.plugin import AuthResult, Finding, PluginInfo, hookimpl
 from mailguard.state import record
 from mailguard.testing import make_envelope, make_message, make_session
 
@@ -276,3 +276,27 @@ def test_refusals_by_the_policy_are_events_too(kit):
         "alice@example.net",
         "550 5.7.23 not one of theirs (M-test)",
     )
+
+
+def test_a_confirmed_host_name_is_known_from_then_on(kit):
+    kit.greylist = Iprev()
+    engine = kit.engine(
+        '[[check]]\nplugin = "iprev"\n[[check]]\nplugin = "dmarc"\n'
+        '[[rule]]\nname = "named"\nwhen = \'client.ptr == "mail.example.net"\'\nthen = "junk"\n'
+    )
+    connection = engine.connect(make_session())
+    assert connection.ptr == "mail.example.net"
+    mail = connection.mail(make_session(), make_envelope())
+    assert mail.message(make_envelope(), make_message()).decision.source == "rule named"
+
+
+class Iprev:
+    name = "iprev"
+
+    @hookimpl
+    def describe(self):
+        return PluginInfo("iprev", words={"pass": "accept"})
+
+    @hookimpl
+    def check_client(self):
+        return Finding("pass", facts={"name": "mail.example.net"})
