@@ -3,7 +3,7 @@
 Points are the score in units of the line: ``JUNK_POINTS`` is the line itself, on any day. The line begins high, comes
 down as mail is learnt, and comes down all the way only on evidence from mail that was scored as it arrived and then
 confirmed: an archive taught at once says little about the scores of tomorrow's mail. Should local ham score higher
-than that, the line goes up with it: it stays above the scores of all but a thousandth of the local ham, with the
+than that, the line goes up with it: it stays above the scores of all but three thousandths of the local ham, with the
 tail measured over the histogram that every confirmed arrival is noted in.
 """
 
@@ -22,18 +22,20 @@ LEAST_POINTS = -8.0
 
 COLD_LINE = 4.0
 """With nothing learnt: the rules alone must be this sure."""
-TAUGHT_LINE = 2.6
-"""With HAM_NEEDED and SPAM_NEEDED messages learnt."""
-PROVEN_LINE = 1.5
-"""With CONFIRMED_NEEDED ham confirmed after arrival on top."""
+SEEN_LINE = 3.0
+"""With SPAM_NEEDED spam learnt."""
+TAUGHT_LINE = 2.35
+"""With HAM_NEEDED ham learnt, too."""
+PROVEN_LINE = 1.2
+"""With CONFIRMED_NEEDED ham confirmed after arrival, too."""
 HIGHEST_LINE = 9.0
 HAM_NEEDED = 150.0
 SPAM_NEEDED = 30.0
-CONFIRMED_NEEDED = 300.0
+CONFIRMED_NEEDED = 150.0
 _MEMORY = 4000.0
 _TAIL = 0.02
 _TAIL_LEAST = 8.0
-_ABOVE = 0.001
+_ABOVE = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,13 @@ class Line:
 
 
 def note(model: Model, score: float, label: int) -> None:
-    """Counts the score a confirmed arrival had; old counts fade. The caller holds ``model.writing``."""
+    """Counts the score a confirmed arrival had; old counts fade. The caller holds ``model.writing``.
+
+    Scores of the first days are left out of the histogram: they say how it was before anything was known.
+    """
+    if model.ham < HAM_NEEDED:
+        model.counts[3] += not label
+        return
     bins = model.spam_bins if label else model.ham_bins
     bins[_bin(score)] += 1.0
     if not label:
@@ -62,9 +70,11 @@ def note(model: Model, score: float, label: int) -> None:
 
 def floor(ham: float, spam: float, confirmed: float) -> float:
     """The lowest allowed line."""
-    known = max(0.0, min(1.0, ham / HAM_NEEDED, spam / SPAM_NEEDED))
-    proven = known * min(1.0, confirmed / CONFIRMED_NEEDED)
-    return COLD_LINE - (COLD_LINE - TAUGHT_LINE) * known - (TAUGHT_LINE - PROVEN_LINE) * proven
+    seen = min(1.0, max(0.0, spam) / SPAM_NEEDED)
+    taught = seen * min(1.0, max(0.0, ham) / HAM_NEEDED)
+    proven = taught * min(1.0, max(0.0, confirmed) / CONFIRMED_NEEDED)
+    steps = (seen, COLD_LINE - SEEN_LINE), (taught, SEEN_LINE - TAUGHT_LINE), (proven, TAUGHT_LINE - PROVEN_LINE)
+    return COLD_LINE - sum(part * step for part, step in steps)
 
 
 def line(shared: Model, personal: Model | None = None) -> Line:
@@ -83,10 +93,10 @@ def line(shared: Model, personal: Model | None = None) -> Line:
 
 
 def tail(bins: Sequence[float]) -> float:
-    """The score that a thousandth of the counted ham is expected to lie above, -16.0 while too few are counted.
+    """The score that three thousandths of the counted ham are expected to lie above, -16.0 while too few are counted.
 
-    Read off an exponential fitted to the uppermost fiftieth: the thousandth itself is two or three messages, too few
-    to hang the line on.
+    Read off an exponential fitted to the uppermost fiftieth: what lies above the line itself is a handful of messages,
+    too few to hang it on.
     """
     count = sum(bins)
     left = count * _TAIL

@@ -22,7 +22,7 @@ from .token import Features, extract
 
 _MAX_OPEN = 64
 _LEAST_PRIOR = 0.4
-_PRIOR_HALF = 25.0
+_PRIOR_HALF = 100.0
 _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
 
 

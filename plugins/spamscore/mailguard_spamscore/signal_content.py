@@ -123,6 +123,8 @@ def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
         found["mixed_script"] = (str(seen.mixed), seen.mixed_sample[:40])
     if any(p.encoding == b"base64" and p.kind.startswith(b"text/") and p.plain for p in tree.parts):
         found["text_in_base64"] = ()
+    if seen.quoted > 2:
+        found["quotes"] = (str(seen.quoted),)
     if seen.shouting > 0.5:
         found["shouting"] = ()
     if tree.truncated or len(tree.parts) >= MAX_PARTS:
