@@ -24,6 +24,7 @@ COMMANDS = {
     "dns": "dns:dns",
     "doctor": "doctor:doctor",
     "init": "init:init",
+    "junk": "junk:junk",
     "plugins": "plugins:plugins",
     "policy": "policy:policy",
     "quarantine": "quarantine:quarantine",

@@ -7,6 +7,7 @@ from mailguard.plugin import Flagged, Moved
 JUNK, WANTED = 1, 0
 
 _JUNK_BOXES = frozenset({"junk", "spam"})
+_HELD = frozenset({"quarantine"})  # released by the postmaster
 _TRASH_BOXES = frozenset({"trash", "deleted", "deleted items", "deleted messages", "papierkorb"})
 _SPAM_FLAGS = frozenset({"$junk", "junk"})
 _HAM_FLAGS = frozenset({"$notjunk", "notjunk", "nonjunk"})
@@ -16,8 +17,10 @@ _KEPT_FLAGS = frozenset({"\\answered", "\\flagged", "$forwarded"})
 def label_of(event: Moved | Flagged) -> int | None:
     """What an act says outright: JUNK, WANTED, or None."""
     if isinstance(event, Flagged):
-        added = {flag.lower() for flag in event.added}
-        return JUNK if added & _SPAM_FLAGS else WANTED if added & _HAM_FLAGS else None
+        added, removed = ({flag.lower() for flag in flags} for flags in (event.added, event.removed))
+        if added & _SPAM_FLAGS:
+            return JUNK
+        return WANTED if added & _HAM_FLAGS or removed & _SPAM_FLAGS else None
     source, target = _leaf(event.source), _leaf(event.target)
     if target in _JUNK_BOXES:
         return None if source in _JUNK_BOXES else JUNK
@@ -31,6 +34,13 @@ def kept(event: Moved | Flagged) -> bool:
         return bool(_KEPT_FLAGS & {flag.lower() for flag in event.added})
     source, target = _leaf(event.source), _leaf(event.target)
     return source == "inbox" and target not in _JUNK_BOXES | _TRASH_BOXES
+
+
+def origin_of(event: Moved | Flagged) -> str:
+    """By what it was said, in the journal's words."""
+    if isinstance(event, Flagged):
+        return "flag"
+    return "release" if event.source.lower() in _HELD else "move"
 
 
 def _leaf(mailbox: str) -> str:

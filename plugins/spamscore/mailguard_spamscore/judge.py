@@ -12,7 +12,7 @@ from threading import Lock
 from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note
 from .index import Indexed, index
 from .learner import Score, learn_personal, learn_shared, score
-from .model import GLOBAL, PERSONAL, Model
+from .model import GLOBAL, PERSONAL, Layout, Model, ModelError
 from .name import Signals
 from .rehearsal import Kept
 from .rule import Reason, Rules
@@ -61,7 +61,8 @@ class Judge:
     def __init__(self, folder: Path, rules: Rules, *, seed: int | None = None) -> None:
         self.folder = folder
         self.rules = rules
-        self.shared = Model(folder / "global.spam", GLOBAL)
+        self.renewed: list[str] = []
+        self.shared = self._model(folder / "global.spam", GLOBAL)
         self._open: OrderedDict[str, Model] = OrderedDict()
         self._lock = Lock()
         self._chance = random.Random(seed)
@@ -78,10 +79,23 @@ class Judge:
             path = self.path_of(account)
             if not create and not path.exists():
                 return None
-            model = self._open[account] = Model(path, PERSONAL)
+            model = self._open[account] = self._model(path, PERSONAL)
             if len(self._open) > _MAX_OPEN:
                 self._open.popitem(last=False)  # closed when the last thread lets go of it
             return model
+
+    def _model(self, path: Path, layout: Layout) -> Model:
+        """The model of a file. One that is damaged or made for other features is set aside, and a new one begun."""
+        try:
+            return Model(path, layout)
+        except ModelError as error:
+            self.renewed.append(str(error))
+            path.replace(path.with_suffix(".old"))
+            return Model(path, layout)
+
+    def line(self, account: str = "") -> float:
+        """The score (log-odds) from which on a message is junk for an account."""
+        return line(self.shared, self.personal(account)).at
 
     def path_of(self, account: str) -> Path:
         """The model file of an account."""

@@ -121,35 +121,40 @@ def _error(total: float, label: int) -> float:
     return 1 - spam if label else -spam * HAM_WEIGHT
 
 
-def _teach_shared(model: Model, kept: Kept, weight: float) -> None:
+def _teach_shared(model: Model, kept: Kept, weight: float) -> bool:
     groups = shared_groups(model, kept.numbers)
     error = _error(_sum(groups) + kept.prior * weight, kept.label)
     if error:
         _step(groups, error, kept.share)
+    return bool(error)
 
 
-def _teach_personal(model: Model, shared: Model, kept: Kept, weight: float) -> None:
+def _teach_personal(model: Model, shared: Model, kept: Kept, weight: float) -> bool:
     groups = personal_groups(model, kept.numbers)
     others = _sum(shared_groups(shared, kept.numbers)) + kept.prior * weight
     error = _error(others + _bounded(_sum(groups)), kept.label)
     if error:
         _step(groups, error, 1.0)
+    return bool(error)
 
 
-def _remember(model: Model, kept: Kept, chance: random.Random) -> list[Kept]:
-    """Counts a lesson and takes it into the sample; returns those to rehearse with it."""
-    seen = int(model.counts[2])
-    drawn = [recall(model, seen, chance) for _ in range(EARLY_REHEARSALS if seen < EARLY else REHEARSALS)]
-    keep(model, kept, seen, chance)
+def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) -> list[Kept]:
+    """Counts a lesson and draws those to rehearse with it. Only a message that had something to teach is taken into
+    the sample: the others are what the model knows anyway."""
+    lessons, held = int(model.counts[2]), int(model.counts[4])
+    drawn = [recall(model, held, chance) for _ in range(EARLY_REHEARSALS if lessons < EARLY else REHEARSALS)]
+    if news:
+        keep(model, kept, held, chance)
+        model.counts[4] = held + 1
     model.counts[kept.label] += 1
-    model.counts[2] = seen + 1
+    model.counts[2] = lessons + 1
     return [old for old in drawn if old]
 
 
 def learn_shared(model: Model, kept: Kept, weight: float, *, chance: random.Random, count: bool = True) -> None:
     """One lesson of the global model; ``weight`` is that of the rules. The caller holds ``model.writing``."""
-    _teach_shared(model, kept, weight)
-    for old in _remember(model, kept, chance) if count else ():
+    news = _teach_shared(model, kept, weight)
+    for old in _remember(model, kept, chance, news=news) if count else ():
         _teach_shared(model, old, weight)
 
 
@@ -157,6 +162,6 @@ def learn_personal(
     model: Model, shared: Model, kept: Kept, weight: float, *, chance: random.Random, count: bool = True
 ) -> None:
     """The same for a personal model. The caller holds its ``writing``."""
-    _teach_personal(model, shared, kept, weight)
-    for old in _remember(model, kept, chance) if count else ():
+    news = _teach_personal(model, shared, kept, weight)
+    for old in _remember(model, kept, chance, news=news) if count else ():
         _teach_personal(model, shared, old, weight)

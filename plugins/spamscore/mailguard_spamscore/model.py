@@ -21,7 +21,7 @@ from pathlib import Path
 from .index import FEATURE_SET, GRAM_BITS, TAG_BITS, WORD_BITS
 
 HEAD = 4096
-SLOT = 4096
+SLOT = 8192
 BINS = 128
 BIN_WIDTH = 0.25
 """The histograms cover scores from -16 to 16."""
@@ -48,8 +48,8 @@ class Layout:
         return HEAD + sum(8 << bits for _, bits in self.tables) + self.slots * SLOT
 
 
-GLOBAL = Layout(1, (("words", WORD_BITS), ("tags", TAG_BITS), ("grams", GRAM_BITS)), 1200)
-PERSONAL = Layout(2, (("words", 17), ("tags", TAG_BITS), ("grams", 16)), 250)
+GLOBAL = Layout(1, (("words", WORD_BITS), ("tags", TAG_BITS), ("grams", GRAM_BITS)), 700)
+PERSONAL = Layout(2, (("words", 17), ("tags", TAG_BITS), ("grams", 16)), 110)
 _FULL_BITS = {"words": WORD_BITS, "tags": TAG_BITS, "grams": GRAM_BITS}
 
 
@@ -93,15 +93,15 @@ class Model:
         with self.path.open("r+b") as file:
             size = os.fstat(file.fileno()).st_size
             if size != self.layout.size:
-                raise ModelError(f"{self.path}: {size} octets instead of {self.layout.size}; rebuild it")
+                raise ModelError(f"{self.path}: {size} octets instead of {self.layout.size}")
             self._map = mmap.mmap(file.fileno(), size)
         magic, feature_set, kind, _, _ = _START.unpack_from(self._map)
         if magic != _MAGIC or kind != self.layout.kind:
-            raise ModelError(f"{self.path}: no model file of this kind; rebuild it")
+            raise ModelError(f"{self.path}: no model file of this kind")
         if feature_set != FEATURE_SET:
-            raise ModelError(f"{self.path}: made for feature set {feature_set}, this is {FEATURE_SET}; rebuild it")
+            raise ModelError(f"{self.path}: made for feature set {feature_set}, this is {FEATURE_SET}")
         self._view = memoryview(self._map)
-        self.counts = self._view[64:128].cast("d")  # ham, spam learnt; lessons; ham confirmed
+        self.counts = self._view[64:128].cast("d")  # ham, spam learnt; lessons; ham confirmed; kept for rehearsal
         self.ham_bins = self._view[1024 : 1024 + 8 * BINS].cast("d")
         self.spam_bins = self._view[1024 + 8 * BINS : 1024 + 16 * BINS].cast("d")
         self.tables: dict[str, Table] = {}

@@ -7,6 +7,7 @@ the thread that events are told on.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +16,7 @@ from typing import Any
 from mailguard.plugin import Accepted, Envelope, Finding, Findings, Flagged, Moved, Session, Store
 
 from .arrival import arrived, arriving, digest
-from .deed import kept, label_of
+from .deed import kept, label_of, origin_of
 from .explain import explain
 from .header import address_of
 from .history import History, history_signals, keys, network_of
@@ -87,9 +88,11 @@ class Office:
 
     def _accounts(self, envelope: Envelope) -> list[str]:
         names = [str(r.address).lower() for r in envelope.recipients[:_MOST_ACCOUNTS]]
-        return list(dict.fromkeys(self._account(name) for name in names))
+        return list(dict.fromkeys(self.account_of(name) for name in names))
 
-    def _account(self, address: str) -> str:
+    def account_of(self, address: str) -> str:
+        """The account an address was last seen to belong to, itself where nothing else is known."""
+        address = address.lower()
         known = self._aliases.get(address)
         if known is None:
             known = str(self._store.get(f"a:{address}") or address)
@@ -170,12 +173,12 @@ class Office:
             if log:
                 log.info("message gone before it could be learnt", path=event.path, error=str(error))
             return None
-        account = event.account.lower()
+        account = self.account_of(event.account)
         if label is None:
             self.history.add(keys(account, sender_of(stored), "")[0], now, answered=1)
             self.school.liked(arrived(stored, self.hostname), account, now)
             return None
-        return self.teach(stored, label, account, now, origin="move" if isinstance(event, Moved) else "flag")
+        return self.teach(stored, label, account, now, origin=origin_of(event))
 
     def teach(self, stored: bytes, label: int, account: str, now: float, *, origin: str) -> Outcome:
         """Teaches a delivered file as spam (1) or ham (0), and counts it for or against its sender."""
@@ -185,6 +188,14 @@ class Office:
         for name in keys(account, sender, "")[:2] if sender and outcome.done != "known" else ():
             self.history.add(name, now, good=undone if label else 1.0, bad=1.0 if label else undone)
         return outcome
+
+    def undo(self, stored: bytes, label: int, account: str) -> Outcome:
+        """Takes back the lesson of a delivered file, if it was taught with that label."""
+        return self.school.undo(arrived(stored, self.hostname), label, account)
+
+    def rebuild(self, account: str, stored: Iterable[bytes]) -> tuple[int, int]:
+        """Makes an account's model anew from its journal and these delivered files."""
+        return self.school.rebuild(account, (arrived(raw, self.hostname) for raw in stored))
 
     def settle(self, now: float, patience: float) -> None:
         """Once a minute: learns what a crash cut short, and what nobody complained of for ``patience`` seconds."""

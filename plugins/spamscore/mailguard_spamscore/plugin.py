@@ -25,6 +25,7 @@ from mailguard.plugin import (
     hookimpl,
 )
 
+from .desk import Desk
 from .office import Office
 from .school import SHARE
 
@@ -72,9 +73,11 @@ class SpamScore:
         old = self._offices.pop(ctx.state_dir, None)
         if old:
             old.close()
-        self._offices[ctx.state_dir] = Office(
+        office = self._offices[ctx.state_dir] = Office(
             ctx.state_dir, ctx.store, rules=ctx.options.rules, share=ctx.options.share, hostname=ctx.hostname
         )
+        for reason in office.judge.renewed:
+            ctx.log.warning("a model was begun anew", reason=reason, cure="mailguard junk rebuild")
 
     @hookimpl
     def check_message(
@@ -103,6 +106,10 @@ class SpamScore:
             office.settle(now, options.patience.total_seconds() if options.learn else 0.0)
         elif isinstance(event, Moved | Flagged) and options.learn:
             office.told(event, now, ctx.log)
+
+    def desk(self, ctx: Context[SpamscoreOptions]) -> Desk:
+        """For the command ``mailguard junk``: the filter after ``start``, outside of any connection."""
+        return Desk(self._offices[ctx.state_dir])
 
     @hookimpl
     def stop(self, ctx: Context[SpamscoreOptions]) -> None:

@@ -65,7 +65,7 @@ def unpack(slot: memoryview) -> Kept | None:
 
 
 def keep(model: Model, kept: Kept, seen: int, chance: random.Random) -> None:
-    """Reservoir sampling: after n lessons each of them is in the sample with equal chance."""
+    """Reservoir sampling: after n messages each of them is in the sample with equal chance."""
     number = seen if seen < model.layout.slots else chance.randrange(seen + 1)
     if number < model.layout.slots:
         data = pack(kept)

@@ -66,13 +66,13 @@ class School:
         after = self.judge.judge(seen, account).points
         return Outcome("corrected" if corrected else "learnt", before.points, after)
 
-    def undo(self, raw: bytes, account: str) -> Outcome:
-        """Takes a lesson back: pushes the score to where it was before."""
+    def undo(self, raw: bytes, label: int, account: str) -> Outcome:
+        """Takes a lesson of that label back: pushes the score to where it was before."""
         name = digest(raw)
         old = self.journal.find(account, name)
         seen = self.judge.look(raw)
         before = self.judge.judge(seen, account).points
-        if not old:
+        if not old or old.label != label:
             return Outcome("unknown", before, before)
         self._insist(seen, 1 - old.label, account, old.score, self.share)
         self.judge.uncount(account, old.label)

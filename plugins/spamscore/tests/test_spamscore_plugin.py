@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mailguard.plugin import Finding, Moved
+from mailguard.plugin import Accepted, Finding, Moved
 from mailguard.testing import Harness, make_envelope, make_message, make_session
 from mailguard_spamscore import spamscore
 
@@ -98,3 +98,47 @@ def test_a_known_correspondent_is_trusted_unless_disowned(bench):
     assert bench.check(message=message).points < cold - 2
     disowned = {"dmarc": Finding("fail")}
     assert bench.check(message=message, findings=disowned).points > cold
+
+
+def accepted(account: str, box: str, at: float = 1.0, recipient: str = "") -> Accepted:
+    return Accepted(
+        at, "M-test", "S1", "", "alice@example.net", (account,), 100, ((recipient or account, f"{account}/{box}"),)
+    )
+
+
+def test_silence_counts_as_wanted(bench):
+    message = make_message("The minutes of our meeting, with everything we said about the new roof.\n")
+    bench.check(message=message)
+    bench.observe(accepted("bob@example.org", "INBOX"))
+    bench.now.tick(2 * 86400)
+    bench.observe(accepted("bob@example.org", "INBOX", recipient="other@example.org"))
+    desk = bench.ctx and spamscore.desk(bench.ctx)
+    assert desk.stats() == []  # the default patience is three days
+    bench.now.tick(2 * 86400)
+    bench.observe(accepted("carl@example.org", "INBOX"))
+    (row,) = desk.stats()
+    assert (row.account, row.ham, row.confirmed) == ("bob@example.org", 1, 1)
+
+
+def test_silence_about_junk_says_nothing(bench):
+    bench.check(message=make_message("Claim your prize at http://203.0.113.9/ now\n"))
+    bench.observe(accepted("bob@example.org", "Junk"))
+    bench.now.tick(4 * 86400)
+    bench.observe(accepted("carl@example.org", "INBOX"))
+    assert spamscore.desk(bench.ctx).stats() == []
+
+
+def test_filing_confirms_at_once_and_release_teaches(bench, tmp_path: Path):
+    message = make_message("The minutes of our meeting.\n")
+    file = tmp_path / "1.eml"
+    file.write_bytes(bytes(message))
+    bench.check(message=message)
+    bench.observe(accepted("bob@example.org", "INBOX"))
+    bench.observe(Moved(2.0, "M1", "bob@example.org", "INBOX", "Projects", str(file)))
+    (row,) = spamscore.desk(bench.ctx).stats()
+    assert (row.ham, row.confirmed) == (1, 1)
+    held = make_message("Please find the offer you asked for.\n")
+    file.write_bytes(bytes(held))
+    bench.observe(Moved(3.0, "M2", "bob@example.org", "Quarantine", "INBOX", str(file)))
+    (row,) = spamscore.desk(bench.ctx).stats()
+    assert (row.ham, row.confirmed) == (2, 1)
