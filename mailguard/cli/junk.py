@@ -16,7 +16,7 @@ import structlog
 
 from mailguard.cli.installation import Installation, config_option, find_installation, json_option
 from mailguard.cli.why import local_time
-from mailguard.net.resolver import DnsResolver, DnsSettings
+from mailguard.net.resolver import DnsResolver
 from mailguard.pipeline.context import Context
 from mailguard.pipeline.finding import Finding
 from mailguard.pipeline.registry import Plugin, PluginError
@@ -177,7 +177,7 @@ def open_desk(installation: Installation) -> Iterator[Desk]:
 def _context(installation: Installation, options: Any) -> Context[Any]:
     return Context(
         options=options,
-        dns=DnsResolver(DnsSettings.model_validate(installation.data.get("dns", {}))),
+        dns=DnsResolver(installation.main.dns),
         state_dir=installation.data_dir / "plugins" / FILTER,
         store=KeyValueStore(installation.database, FILTER),
         log=structlog.get_logger().bind(plugin=FILTER),
