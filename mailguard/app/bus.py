@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from mailguard.model.event import Bounced, Deferred, Delivered, Event, PluginFault, Refused, SignedIn
 
 _CAPACITY = 50_000
+_PAUSE = 0.05  # seconds
 
 
 class Bus:
@@ -39,12 +41,20 @@ class Bus:
             self._thread.join(5)
 
     def _run(self) -> None:
-        while (event := self._queue.get()) is not None:
+        while (event := self._next()) is not None:
             for observer in self.observers:
                 try:
                     observer(event)
                 except Exception as error:
                     self._log.error("an observer failed", exc_info=error)
+
+    def _next(self) -> Event | None:
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            # Once in a while, not for each event: a thread that is woken takes time from those who serve clients.
+            time.sleep(_PAUSE)
+            return self._queue.get()
 
     def _write(self, event: Event) -> None:
         match event:

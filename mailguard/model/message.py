@@ -108,7 +108,9 @@ class Message:
 
     def prepend(self, *fields: bytes) -> Message:
         """With these complete header fields (each ending in CRLF) on top, the first one topmost."""
-        return Message(self.raw, prefix=b"".join(fields) + self.prefix, dropped=self._dropped)
+        new = Message(self.raw, prefix=b"".join(fields) + self.prefix, dropped=self._dropped)
+        new.__dict__.update(self.__dict__)  # what is known of the octets stays known
+        return new
 
     def without(self, fields: Iterable[Field]) -> Message:
         """Without these fields, compared by identity with those in ``fields``."""

@@ -60,17 +60,17 @@ class Sink:
 
 def make_log(settings: LogSettings, sink: Sink, *, now: Callable[[], float] = time.time) -> Any:
     """A structlog logger that writes to ``sink``; ``log.info("what happened", name=value)``."""
-    least = _LEVELS[settings.level]
     render = _json if settings.form == "json" else _text
 
     def process(_logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        if _LEVELS.get(method, 20) < least:
-            raise structlog.DropEvent
         return render(method, now(), dict(event))
 
+    # Bound at once: a logger that is still to be set up looks its settings up at every line.
     return structlog.wrap_logger(
-        _SinkLogger(sink), processors=[_exception, process], wrapper_class=structlog.BoundLogger
-    )
+        _SinkLogger(sink),
+        processors=[_exception, process],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
+    ).bind()
 
 
 class _SinkLogger:
