@@ -107,6 +107,7 @@ def test_harmless_names(name: str) -> None:
         ("a.zip", b"PK\x03\x04 and nothing more", "unreadable"),
         ("a.gz", b"\x1f\x8b\x08 broken", "unreadable"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # gzip has the time in it
 )
 def test_contents(name: str, data: bytes, word: str) -> None:
     assert check(name, data).word == word
