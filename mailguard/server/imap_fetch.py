@@ -109,6 +109,8 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
     recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and view.recent else 0
     form = " ".join(_PRINTED[name][1] for name in attributes)
     files = selected.mailbox.files() if sections and len(uids) > _SOME else {}
+    if sections:
+        columns.append("size")
     gone = 0
     for at in range(0, len(uids), _PORTION):
         some = uids[at : at + _PORTION]
@@ -119,7 +121,7 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
         numbered = zip(view.numbers([row[0] for row in rows]), rows, strict=True)
         if sections:
             for number, row in numbered:
-                gone += not _print_sections(client, number, form % row[1:], row[0], sections, files)
+                gone += not _print_sections(client, number, form % row[1:-1], row[0], row[-1], sections, files)
         else:
             line = f"* %d FETCH ({form})\r\n"
             client.send("".join([line % (number, *row[1:]) for number, row in numbered]).encode("latin-1", "replace"))
@@ -138,11 +140,11 @@ def _changed_row(
 
 
 def _print_sections(
-    client: Client, number: int, words: str, uid: int, sections: Sequence[Section], files: dict[int, str]
+    client: Client, number: int, words: str, uid: int, size: int, sections: Sequence[Section], files: dict[int, str]
 ) -> bool:
     """Answers one message; whether it was still there."""
     try:
-        raw = read(client.selected.mailbox, uid, files)
+        raw = read(client.selected.mailbox, uid, size, files)
     except ExpungedError:
         return False
     root: Part | None = None
@@ -166,20 +168,21 @@ def _print_sections(
     return True
 
 
-def read(mailbox: Mailbox, uid: int, files: dict[int, str]) -> bytes:
-    """A message in CRLF form, from the file that it had a moment ago if it is known. Raises ExpungedError."""
+def read(mailbox: Mailbox, uid: int, size: int, files: dict[int, str]) -> bytes:
+    """A message in CRLF form, of ``size`` octets, from the file that it had a moment ago if that is known. Raises
+    ExpungedError."""
     if (path := files.get(uid)) is not None:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:  # renamed since
             return mailbox.raw(uid)
         try:
-            data = os.read(descriptor, _READ)
-            while len(data) % _READ == 0 and (more := os.read(descriptor, _READ)):
+            data = os.read(descriptor, size + 1)
+            while len(data) > size and (more := os.read(descriptor, _READ)):
                 data += more
         finally:
             os.close(descriptor)
-        return with_crlf(data)
+        return data if len(data) == size else with_crlf(data)
     return mailbox.raw(uid)
 
 

@@ -13,7 +13,9 @@ from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import ExpungedError, StoreResult
 
 MOST = 1_000  # messages of one command that are told of
-_TELLING = frozenset(("\\answered", "\\flagged", "$forwarded", "$junk", "$notjunk", "junk", "nonjunk", "notjunk"))
+FEW = 20  # messages marked at once that were looked at one by one, by a person
+_JUDGING = frozenset(("$junk", "$notjunk", "junk", "nonjunk", "notjunk"))
+_MARKING = frozenset(("\\answered", "\\flagged", "$forwarded"))
 _ID = re.compile(rb"^X-Mailguard:[^\n]*?\bid=([^;\s]+)", re.M | re.I)
 
 
@@ -33,12 +35,14 @@ def moved(client: Client, source: str, target: Mailbox, uids: Sequence[int]) -> 
 
 def flagged(client: Client, selected: Selected, before: int, command: Store, result: StoreResult) -> None:
     """Flags were changed; ``before`` is the highest MODSEQ of the time before."""
-    told = tuple(flag for flag in command.flags if flag.lower() in _TELLING)
+    fresh = [uid for uid, _, modseq in result.changed if modseq > before]
+    telling = _JUDGING | _MARKING if len(fresh) <= FEW else _JUDGING
+    told = tuple(flag for flag in command.flags if flag.lower() in telling)
     if not told:
         return
     added, removed = ((), told) if command.mode == "-" else (told, ())
-    for uid, _, modseq in result.changed[:MOST]:
-        if modseq > before and (path := _path(selected.mailbox, uid)) is not None:
+    for uid in fresh[:MOST]:
+        if (path := _path(selected.mailbox, uid)) is not None:
             event: Event = Flagged(
                 client.now(), _id(path), client.account.key, selected.mailbox.name, path, added, removed
             )

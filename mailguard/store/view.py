@@ -285,5 +285,7 @@ def chosen(state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ..
         return "m.id BETWEEN ? AND ?", (state.first, state.last)
     if len(uids) == 1:
         return "m.id = ?", (state.first + uids[0],)
+    if uids and list(uids) == list(range(uids[0], uids[0] + len(uids))):
+        return "m.id BETWEEN ? AND ?", (state.first + uids[0], state.first + uids[-1])
     ids = json.dumps([state.first + uid for uid in uids])
     return "m.id IN (SELECT value FROM json_each(?))", (ids,)
