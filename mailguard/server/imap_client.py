@@ -68,12 +68,32 @@ class Client:
         self.request = Request(b"", "", None)
         self._selected: Selected | None = None
         self._listening: list[Registration] = []
+        self._watched: list[Mailbox] = []
+        self._tell: Callable[[], None] | None = None
+
+    @property
+    def notifies(self) -> bool:
+        """Whether the client wants to hear of changes without asking or waiting in IDLE (NOTIFY)."""
+        return self._tell is not None
+
+    def watch(self, tell: Callable[[], None], mailboxes: Sequence[Mailbox]) -> None:
+        """From now on ``tell`` is called with every look at the selected mailbox, and its bell is also that of these
+        mailboxes; nothing is watched any more if there are none."""
+        self._tell = tell if mailboxes else None
+        self._watched = list(mailboxes)
+        self.stop_listening()
+
+    def is_selected(self, mailbox: Mailbox) -> bool:
+        """Whether this is the selected mailbox."""
+        return self._selected is not None and self._selected.mailbox is mailbox
 
     def listen(self, ring: Callable[[], None]) -> None:
-        """From now on ``ring`` is called whenever the selected mailbox may have changed."""
+        """From now on ``ring`` is called whenever something may have changed that the client wants to hear of."""
+        wanted = [*self._watched, *([self._selected.mailbox] if self._selected is not None else ())]
+        if [registration.path for registration in self._listening] == [str(mailbox.path) for mailbox in wanted]:
+            return
         self.stop_listening()
-        if self._selected is not None:
-            self._listening = [self._selected.mailbox.listen(ring)]
+        self._listening = [mailbox.listen(ring) for mailbox in wanted]
 
     def stop_listening(self) -> None:
         """The end of that."""
@@ -124,6 +144,11 @@ class Client:
         except MailboxNameError as error:
             raise CommandError(str(error), status="NO", code="CANNOT") from None
 
+    def demand(self, name: str, right: str) -> None:
+        """Raises CommandError (NO [NOPERM]) unless the client has this right (RFC 4314 §2.1) on a mailbox."""
+        if right not in self.store.rights(name):
+            raise CommandError(f"you may not do that to {name!r}", status="NO", code="NOPERM")
+
     @property
     def condstore(self) -> bool:
         """Whether FETCH answers carry MODSEQ."""
@@ -138,6 +163,8 @@ class Client:
 
     def sync(self, *, expunges: bool = True) -> None:
         """Tells the client what changed in the selected mailbox; without ``expunges`` message numbers stay."""
+        if self._tell is not None:
+            self._tell()
         selected = self._selected
         if selected is None:
             return

@@ -28,6 +28,7 @@ from mailguard.server.imap_progress import Progress
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
 from mailguard.store.account import AccountStore
 from mailguard.store.lock import LockTimeoutError
+from mailguard.store.quota import OverQuotaError
 
 if TYPE_CHECKING:
     from mailguard.server.imap import ImapSettings
@@ -129,8 +130,8 @@ class Connection:
 
     def _lingers(self) -> bool:
         """Whether a command came soon after the last one; in IDLE none is expected."""
-        if self._session.idle or self._session.buffered:
-            return self._session.buffered and not self._session.idle
+        if self._session.idle or (self._client is not None and self._client.notifies):
+            return False
         self._stream.timeout = _LINGER
         try:
             self._stream.wait_readable()
@@ -144,7 +145,7 @@ class Connection:
         wake = parking.park(self._stream, self._woken, self._around.settings.timeout)
         with self._bell:
             self._wake = wake
-            rung = self._rung and self._session.idle
+            rung = self._rung and (self._session.idle or self._client.notifies)
         if rung:
             wake()
 
@@ -277,10 +278,14 @@ class Connection:
         try:
             with self._around.progress.of(request.tag, self.tell_progress):
                 done = HANDLERS[request.name](client, request.arguments) or Done()
+                if client.notifies:
+                    client.listen(self.ring)  # before the last look, so that nothing is missed
                 client.sync(expunges=request.name not in KEEPS_NUMBERS)
         except CommandError as error:
             client.sync(expunges=request.name not in KEEPS_NUMBERS)
             session.fail(error)
+        except OverQuotaError as error:
+            session.no(str(error), "OVERQUOTA")
         except (ConnectionError, StreamTimeoutError, ssl.SSLError):
             raise
         except (OSError, sqlite3.Error, LockTimeoutError) as error:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mailguard.protocol.imap.command import Create, Names, Resync, Select, Status, Words
+from mailguard.protocol.imap.command import SPECIAL_USES, Create, Names, Resync, Select, Status, Words
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import flags_line, list_line, status_line
 from mailguard.protocol.imap.sequence import SequenceSet, render_set
 from mailguard.protocol.imap.view import SYSTEM, View
 from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.store.account import SEPARATOR, MailboxExistsError, MailboxNameError
+from mailguard.store.annotation import Annotations
 from mailguard.store.mailbox import Mailbox
+from mailguard.store.share import NAMESPACE
 from mailguard.store.snapshot import Changes, NoSuchMailboxError
 from mailguard.store.snapshot import Status as MailboxStatus
 
@@ -148,12 +150,13 @@ def refuses_names(action: Callable[[Client, Any], Done | None]) -> Callable[[Cli
 @refuses_names
 def create(client: Client, command: Create) -> Done:
     """CREATE."""
-    if command.uses:
-        raise CommandError("special uses are fixed here", status="NO", code="USEATTR")
+    usual = {use.lower(): use for use in SPECIAL_USES}
+    if unknown := [use for use in command.uses if use.lower() not in usual]:
+        raise CommandError(f"no mailbox can be {unknown[0]} here", status="NO", code="USEATTR")
     name = command.mailbox.removesuffix(SEPARATOR)
     if name.upper() == "INBOX":
         raise CommandError("INBOX exists already", status="NO", code="ALREADYEXISTS")
-    client.store.create(name)
+    client.store.create(name, " ".join(usual[use.lower()] for use in command.uses))
     identity = client.store.mailbox(name).status().mailbox_id
     return Done("created", f"MAILBOXID ({identity})")
 
@@ -161,13 +164,19 @@ def create(client: Client, command: Create) -> Done:
 @refuses_names
 def delete(client: Client, command: Names) -> None:
     """DELETE."""
+    client.demand(command.mailbox, "x")
     client.store.delete(command.mailbox)
+    Annotations(client.store.root).rename(command.mailbox, None)
 
 
 @refuses_names
 def rename(client: Client, command: Names) -> None:
     """RENAME."""
-    client.store.rename(command.mailbox, command.other.removesuffix(SEPARATOR))
+    client.demand(command.mailbox, "x")
+    new = command.other.removesuffix(SEPARATOR)
+    client.store.rename(command.mailbox, new)
+    if command.mailbox != "INBOX":
+        Annotations(client.store.root).rename(command.mailbox, new)
 
 
 @refuses_names
@@ -191,19 +200,22 @@ def status(client: Client, command: Status) -> None:
 
 def status_answer(client: Client, name: str, items: tuple[str, ...]) -> bytes:
     """The STATUS line of a mailbox. Raises CommandError."""
-    found = client.mailbox(name).status()
+    mailbox = client.mailbox(name)
+    found = mailbox.status()
+    doomed = mailbox.deleted_size() if found.deleted and "DELETED-STORAGE" in items else 0
     values: dict[str, int | bytes] = {
         "MESSAGES": found.messages, "RECENT": found.recent, "UIDNEXT": found.uid_next, "UNSEEN": found.unseen,
         "UIDVALIDITY": found.uid_validity, "DELETED": found.deleted, "SIZE": found.size,
         "HIGHESTMODSEQ": found.highest_modseq, "MAILBOXID": b"(%b)" % found.mailbox_id.encode(),
-        "APPENDLIMIT": client.session.offer.append_limit, "DELETED-STORAGE": 0,
+        "APPENDLIMIT": client.session.offer.append_limit, "DELETED-STORAGE": (doomed + 1023) // 1024,
     }  # fmt: skip
     return status_line(client.printed(name), [(item, values[item]) for item in items])
 
 
 def namespace(client: Client, _: None) -> None:
-    """NAMESPACE: one, personal, without a prefix (RFC 2342)."""
-    client.send(b'* NAMESPACE (("" "%b")) NIL NIL\r\n' % SEPARATOR.encode())
+    """NAMESPACE: the account's own mailboxes without a prefix, and those shared with it (RFC 2342)."""
+    shared = f'(("{NAMESPACE}{SEPARATOR}" "{SEPARATOR}"))' if client.store.shares.accounts else "NIL"
+    client.send(f'* NAMESPACE (("" "{SEPARATOR}")) NIL {shared}\r\n'.encode())
 
 
 def enable(client: Client, command: Words) -> None:

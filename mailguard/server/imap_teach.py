@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from mailguard.model.event import Event, Flagged, Moved
 from mailguard.protocol.imap.change import Store
 from mailguard.server.imap_client import Client, Selected
-from mailguard.store.account import SPECIAL_USE
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import ExpungedError, StoreResult
+from mailguard.store.subscription import read_uses
 
 MOST = 1_000  # messages of one command that are told of
 FEW = 20  # messages marked at once that were looked at one by one, by a person
@@ -19,14 +19,10 @@ _MARKING = frozenset(("\\answered", "\\flagged", "$forwarded"))
 _ID = re.compile(rb"^X-Mailguard:[^\n]*?\bid=([^;\s]+)", re.M | re.I)
 
 
-def is_junk(name: str) -> bool:
-    """Whether the mailbox is where junk goes."""
-    return SPECIAL_USE.get(name) == "\\Junk"
-
-
 def moved(client: Client, source: str, target: Mailbox, uids: Sequence[int]) -> None:
     """Messages came from ``source`` (``""``: from outside) to ``target``, where they have these UIDs."""
-    if is_junk(source) == is_junk(target.name):
+    uses = read_uses(client.store.root)
+    if ("\\Junk" in uses.get(source, "").split()) == ("\\Junk" in uses.get(target.name, "").split()):
         return
     for uid in uids[:MOST]:
         if (path := _path(target, uid)) is not None:

@@ -143,6 +143,12 @@ class MailboxView:
             recent, state.size, state.guid,
         )  # fmt: skip
 
+    def deleted_size(self) -> int:
+        """The octets of all messages flagged deleted."""
+        with self._read() as (db, state):
+            query = "SELECT total(abs(size)) FROM message WHERE id BETWEEN ? AND ? AND flags LIKE '%\\Deleted%'"
+            return int(db.execute(query, (state.first, state.last)).fetchone()[0])
+
     def keywords(self) -> list[str]:
         """The keywords that messages here may carry already."""
         return [name for name in uidlist.read_keywords(self.path) if name]

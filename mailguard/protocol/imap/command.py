@@ -7,17 +7,22 @@ import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from mailguard.protocol.imap.append import parse_append, parse_replace
 from mailguard.protocol.imap.change import parse_copy, parse_store
 from mailguard.protocol.imap.fetch import parse_fetch
 from mailguard.protocol.imap.lexer import CommandError, Lexer
 from mailguard.protocol.imap.listing import parse_list, parse_lsub, parse_status_items
+from mailguard.protocol.imap.metadata import parse_get, parse_set
+from mailguard.protocol.imap.notify import parse_notify
+from mailguard.protocol.imap.quota import parse_acl, parse_quota, parse_set_quota
 from mailguard.protocol.imap.searchgrammar import parse_search, parse_sort, parse_thread
 from mailguard.protocol.imap.sequence import MAX, SequenceSet
 
 MAX_ID_FIELDS = 30
-SPECIAL_USES = ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
+SPECIAL_USES = ("\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash")
+"""What a mailbox can be created for (RFC 6154 §2)."""
 
 
 class State(Enum):
@@ -287,6 +292,8 @@ _PAIRS = {
     "SORT": parse_sort, "THREAD": parse_thread, "EXPUNGE": _expunge, "REPLACE": parse_replace,
 }  # fmt: skip
 
+_ACL = {"MYRIGHTS": 0, "GETACL": 0, "LISTRIGHTS": 1, "DELETEACL": 1, "SETACL": 2}
+
 COMMANDS: dict[str, Kind] = {
     **{name: Kind(_none, ANY) for name in ("CAPABILITY", "NOOP", "LOGOUT")},
     "ID": Kind(_id, ANY),
@@ -306,6 +313,13 @@ COMMANDS: dict[str, Kind] = {
     "APPEND": Kind(parse_append, AFTER),
     "IDLE": Kind(_none, AFTER),
     "COMPRESS": Kind(_word, AFTER),
+    "GETQUOTA": Kind(parse_quota, AFTER),
+    "GETQUOTAROOT": Kind(_name, AFTER),
+    "SETQUOTA": Kind(parse_set_quota, AFTER),
+    "GETMETADATA": Kind(parse_get, AFTER),
+    "SETMETADATA": Kind(parse_set, AFTER),
+    "NOTIFY": Kind(parse_notify, AFTER),
+    **{name: Kind(partial(parse_acl, words=words), AFTER) for name, words in _ACL.items()},
     **{name: Kind(_none, SELECTED) for name in ("CHECK", "CLOSE", "UNSELECT")},
     **{name: _pair(parse)[0] for name, parse in _PAIRS.items()},
     **{f"UID {name}": _pair(parse)[1] for name, parse in _PAIRS.items()},

@@ -118,6 +118,17 @@ def _items(lexer: Lexer) -> list[Item]:
     return _item(lexer)
 
 
+def parse_items(lexer: Lexer) -> list[Item]:
+    """Data items up to the closing parenthesis, whose opening one was taken already."""
+    found = _item(lexer)
+    while not lexer.accept(b")"):
+        lexer.space()
+        found += _item(lexer)
+        if len(found) > MAX_ITEMS:
+            raise CommandError(f"more than {MAX_ITEMS} data items", status="NO", code="LIMIT")
+    return found
+
+
 def _item(lexer: Lexer) -> list[Item]:
     name = lexer.section_word()
     if name in _RFC822:

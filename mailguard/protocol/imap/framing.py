@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailguard.protocol.wire import NEED_DATA, LineTooLongError, NeedData, ReceiveBuffer
 
@@ -36,7 +36,8 @@ class WantsContinuation:
 class Refused:
     """A command that cannot be taken: ``tag`` is the client's or ``b"*"``, ``text`` says which limit it passed.
 
-    ``too_big`` marks a literal over the limit (response code TOOBIG); ``fatal`` means that the stream of octets
+    ``too_big`` marks a literal over the limit (response code TOOBIG), ``unannounced`` one that should have waited for
+    ``+`` (RFC 7888 §5); ``fatal`` means that the stream of octets
     cannot be followed any more and the connection must end with BYE.
     """
 
@@ -44,6 +45,7 @@ class Refused:
     text: str
     too_big: bool = False
     fatal: bool = False
+    unannounced: bool = False
 
 
 Event = Command | WantsContinuation | Refused | NeedData
@@ -102,7 +104,10 @@ class Framing:
         if size + sum(map(len, self._literals)) > limit:
             return self._too_big(line, size, waits, f"a literal of {size} octets is over the limit of {limit}")
         if not waits and size > MAX_NONSYNC:
-            return self._too_big(line, size, waits, f"a literal of {size} octets must wait for + (LITERAL-)")
+            return replace(
+                self._too_big(line, size, waits, f"a literal of {size} octets must wait for + (LITERAL-)"),
+                unannounced=True,
+            )
         self._parts.append(line[: found.start()])
         self._binary.append(bool(found[1]))
         self._missing = size

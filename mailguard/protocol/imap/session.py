@@ -180,7 +180,7 @@ class ImapSession:
             return
         self.tag = event.tag
         self._sasl = self._idle = False
-        self._mistake(CommandError(event.text, status="NO" if event.too_big else "BAD",
+        self._mistake(CommandError(event.text, status="NO" if event.too_big and not event.unannounced else "BAD",
                                    code="TOOBIG" if event.too_big else ""))  # fmt: skip
 
     def _command(self, event: framing.Command) -> Event | None:

@@ -1,0 +1,90 @@
+"""NOTIFY: how other mailboxes than the selected one stand, told when they change (RFC 5465)."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from mailguard.protocol.imap.lexer import CommandError
+from mailguard.protocol.imap.notify import Filter, Notify
+from mailguard.protocol.imap.response import status_line
+from mailguard.server.imap_client import Client, Handler
+from mailguard.store.account import SEPARATOR, MailboxNameError
+from mailguard.store.mailbox import Mailbox
+from mailguard.store.snapshot import NoSuchMailboxError, Status
+
+
+@dataclass(slots=True)
+class Watched:
+    """A mailbox that the client wants to hear of: how it stood when it was last told."""
+
+    name: str
+    mailbox: Mailbox
+    events: frozenset[str]
+    told: tuple[int, ...] = ()
+
+    def standing(self) -> tuple[Status, tuple[int, ...]]:
+        """How it stands, and what of that is worth telling."""
+        status = self.mailbox.status()
+        known = (status.messages, status.uid_next, status.uid_validity, status.unseen)
+        return status, (*known, status.highest_modseq) if "FLAGCHANGE" in self.events else known
+
+
+def notify(client: Client, command: Notify) -> None:
+    """NOTIFY SET and NOTIFY NONE."""
+    watched: dict[str, Watched] = {}
+    for each in command.filters:
+        for name in _names(client, each):
+            if each.events:
+                with contextlib.suppress(NoSuchMailboxError, MailboxNameError):
+                    watched.setdefault(name, Watched(name, client.store.mailbox(name), each.events))
+    if len(watched) > 500:
+        raise CommandError("that many mailboxes cannot be watched", status="NO", code="NOTIFICATIONOVERFLOW")
+    for mailbox in watched.values():
+        mailbox.told = mailbox.standing()[1]
+    client.watch(lambda: tell(client, watched), [each.mailbox for each in watched.values()])
+    if command.status:
+        for mailbox in watched.values():
+            client.send(_status(client, mailbox, mailbox.standing()[0]))
+
+
+def tell(client: Client, watched: dict[str, Watched]) -> None:
+    """Tells of the mailboxes that changed since."""
+    for name, each in list(watched.items()):
+        if client.is_selected(each.mailbox):
+            continue
+        try:
+            status, standing = each.standing()
+        except NoSuchMailboxError:
+            del watched[name]
+            continue
+        if standing != each.told:
+            each.told = standing
+            client.send(_status(client, each, status))
+
+
+def _status(client: Client, watched: Watched, status: Status) -> bytes:
+    items = [("MESSAGES", status.messages), ("UIDNEXT", status.uid_next), ("UIDVALIDITY", status.uid_validity)]
+    if "FLAGCHANGE" in watched.events:
+        items += [("UNSEEN", status.unseen), ("HIGHESTMODSEQ", status.highest_modseq)]
+    return status_line(client.printed(watched.name), items)
+
+
+def _names(client: Client, wanted: Filter) -> list[str]:
+    match wanted.kind:
+        case "MAILBOXES":
+            return list(wanted.names)
+        case "INBOXES":
+            return ["INBOX"]
+        case "PERSONAL":
+            return client.store.names()
+        case "SUBSCRIBED":
+            return client.store.subscriptions()
+        case "SUBTREE":
+            below = tuple(name + SEPARATOR for name in wanted.names)
+            return [name for name in client.store.names() if name in wanted.names or name.startswith(below)]
+        case _:
+            return []  # the selected mailbox is always told of
+
+
+HANDLERS: dict[str, Handler] = {"NOTIFY": notify}
