@@ -44,7 +44,7 @@ def listener(tmp_path):
 def test_a_conversation(listener):
     def serve():
         with listener.accept()[0] as client:
-            client.sendall(client.recv(5) + b"\nrest")
+            client.sendall(client.recv(5, socket.MSG_WAITALL) + b"\nrest")
 
     thread = threading.Thread(target=serve)
     thread.start()
