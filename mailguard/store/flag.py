@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mailguard.store import maildir, uidlist
 from mailguard.store.snapshot import KeywordLimitError
 from mailguard.store.uidlist import MAX_KEYWORDS
 
-_BY_FLAG = {flag.lower(): letter for letter, flag in maildir.LETTERS.items()}
+_SYSTEM = {flag.lower(): letter for letter, flag in maildir.LETTERS.items() if flag.startswith("\\")}
+_FORWARDED = "$forwarded"
+# The letter P means it, too, but Dovecot does not know that: it is written as a keyword where there is room for one.
 
 
 class Alphabet:
@@ -31,8 +33,10 @@ class Alphabet:
         letters = set()
         for flag in flags:
             low = flag.lower()
-            if low in _BY_FLAG:
-                letters.add(_BY_FLAG[low])
+            if low in _SYSTEM:
+                letters.add(_SYSTEM[low])
+            elif low == _FORWARDED and len(self.keywords) >= MAX_KEYWORDS and low not in self._known:
+                letters.add("P")
             elif not flag.startswith("\\"):
                 letters.add(chr(97 + self._number(flag, low)))
         return "".join(sorted(letters))
@@ -55,10 +59,12 @@ class Alphabet:
         """The flags as FETCH prints them, without parentheses."""
         return flags_of(letters, self.keywords)
 
-    def change(self, mode: str, flags: Iterable[str]) -> Callable[[str], tuple[str, str]]:
+    def change(self, mode: str, flags: Sequence[str]) -> Callable[[str], tuple[str, str]]:
         """What ``+``, ``-`` or ``=`` these flags makes of the info part of a file name (``2,FS``): the new info part,
         and the flags as printed."""
         wanted = set(self.letters(flags))
+        if mode == "-" and any(flag.lower() == _FORWARDED for flag in flags):
+            wanted.add("P")
         known: dict[str, tuple[str, str]] = {}
 
         def changed(info: str) -> tuple[str, str]:
@@ -79,7 +85,7 @@ def flags_of(letters: str, keywords: list[str]) -> str:
         number = ord(letter) - 97
         if 0 <= number < len(keywords) and keywords[number]:
             names.append(keywords[number])
-    return " ".join(names)
+    return " ".join(dict.fromkeys(names) if letters.count("P") else names)
 
 
 def _combine(had: set[str], wanted: set[str], mode: str, keywords: int) -> set[str]:

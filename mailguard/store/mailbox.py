@@ -121,7 +121,7 @@ class Mailbox(SearchableView):
         """Adds (``+``), removes (``-``) or replaces (``=``) flags; a message that has them already keeps its MODSEQ."""
         with self._exclusive() as turn:
             alphabet = Alphabet.of(self.path)
-            change = alphabet.change(mode, flags)
+            change = alphabet.change(mode, list(flags))
             alphabet.save()
             state, cur = turn.state, f"{self._at}/cur/"
             result = StoreResult([], [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from mailguard.protocol.imap.mailboxname import decode_name
+from mailguard.protocol.imap.mailboxname import decode_name, encode_name
 from mailguard.store import uidlist
 
 SEPARATOR = "/"
@@ -20,18 +20,21 @@ def read_subscriptions(root: Path) -> list[str]:
         lines = (root / _SUBSCRIPTIONS).read_text("utf-8", "replace").split("\n")
     except FileNotFoundError:
         return []
+    separator = "."
     if lines[0] == "V\t2":
-        return [line.replace("\t", SEPARATOR) for line in lines[2:] if line]
-    names = []
-    for line in filter(None, lines):
-        with contextlib.suppress(ValueError):
-            names.append(SEPARATOR.join(decode_name(part) for part in line.split(".")))
-    return names
+        separator, lines = "\t", lines[2:]
+    return [SEPARATOR.join(map(_decoded, line.split(separator))) for line in lines if line]
+
+
+def _decoded(part: str) -> str:
+    with contextlib.suppress(ValueError):
+        return decode_name(part)
+    return part
 
 
 def write_subscriptions(root: Path, names: list[str]) -> None:
-    """Replaces the file, in version 2."""
-    lines = (name.replace(SEPARATOR, "\t") + "\n" for name in dict.fromkeys(names))
+    """Replaces the file, in version 2: names in modified UTF-7, their parts divided by tabs."""
+    lines = ("\t".join(map(encode_name, name.split(SEPARATOR))) + "\n" for name in dict.fromkeys(names))
     uidlist.replace(root / _SUBSCRIPTIONS, "V\t2\n\n" + "".join(lines))
 
 

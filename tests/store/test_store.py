@@ -290,3 +290,20 @@ def test_old_files_in_tmp_are_purged(account: AccountStore) -> None:
     os.utime(old, (1, 1))
     assert maildir.purge_tmp(account.root) == 1
     assert young.exists() and not old.exists()
+
+
+def test_forwarded_is_a_keyword_that_dovecot_knows_too(account: AccountStore) -> None:
+    inbox = account.mailbox("INBOX")
+    (inbox.path / "cur" / "1700000000.M1P1.x:2,PS").write_bytes(MAIL)
+    inbox.append([NewMessage([MAIL], ("$Forwarded",))])
+    assert inbox.file(1).name.endswith(":2,PS") and inbox.file(2).name.endswith(":2,a")
+    inbox.store([1], "+", ["$Forwarded"])
+    assert inbox.rows(None, ("flags",)) == [("$Forwarded \\Seen",), ("$Forwarded",)]
+    inbox.store([1, 2], "-", ["$forwarded"])
+    assert inbox.rows(None, ("flags",)) == [("\\Seen",), ("",)]
+
+
+def test_subscriptions_are_written_as_dovecot_does(account: AccountStore) -> None:
+    account.subscribe("Büro/2026")
+    assert "B&APw-ro\t2026\n" in (account.root / "subscriptions").read_text()
+    assert "Büro/2026" in account.subscriptions()
