@@ -84,8 +84,10 @@ class Index:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self, *, fresh: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction that reads: all of it sees one state. Raises IndexTornError."""
+        if fresh:
+            self._checked = 0.0
         with self.lock, self._minding():
             db = self.db
             if self._depth:

@@ -98,7 +98,7 @@ class MailboxView:
             last = attempt > 0  # what changed since the look is another's, and not needed
             told = False
             try:
-                with self._index.read() as db:
+                with self._index.read(fresh=fresh) as db:
                     state = load_state(db, self.name)
                     if state is not None and (last or not self._due(state, fresh)):
                         told = True
