@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mailguard.config.schema import Config
 from mailguard.model.address import Address
 from mailguard.net.acme import AcmeError
+from mailguard.net.resolver import DnsResolver, DnsTemporaryError
 
 if TYPE_CHECKING:
     from mailguard.app.parts import Parts, Shared
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _TICK = 5.0  # seconds
 _NAMES = 900.0  # seconds between two looks at which names are published
 _DAY = 86_400.0
+_ALIVE = 120.0  # seconds between two questions whether the DNS answers at all
 _FIRST_LOOK = 600.0  # seconds after the start until the DNS is first looked at
 
 
@@ -29,17 +31,39 @@ class Upkeep:
         self._log: Any = shared.log
         self._now = now
         self._checked: tuple[int, float] = (0, 0.0)
+        self._asked = 0.0
+        self._dead = False
         self._look_after = now() + _FIRST_LOOK
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``."""
         while not stop.wait(_TICK):
-            for duty in (self.certificate, self.look_at_dns):
+            for duty in (self.ask_dns, self.certificate, self.look_at_dns):
                 try:
                     duty()
                 except Exception as error:
                     self._log.error("upkeep failed; it goes on", exc_info=error)
                     stop.wait(60)
+
+    def ask_dns(self) -> None:
+        """Says so when the DNS is dead, which everything else only suffers from; and when it is back."""
+        if self._now() - self._asked < (_ALIVE if not self._dead else _ALIVE / 4):
+            return
+        self._asked = self._now()
+        config = self._parts().plan.config
+        settings = config.main.dns
+        try:
+            DnsResolver(settings.model_copy(update={"cache_size": 0})).query(".", "NS")
+        except DnsTemporaryError as error:
+            if not self._dead:
+                where = ", ".join(settings.nameservers) or "those of /etc/resolv.conf"
+                cure = f"see `[dns] nameservers` in {config.path}; mail to others waits, checks find nothing"
+                self._log.error("the DNS does not answer", nameservers=where, cure=cure, reason=str(error)[:200])
+            self._dead = True
+        else:
+            if self._dead:
+                self._log.info("the DNS answers again")
+            self._dead = False
 
     def certificate(self) -> None:
         """Gets a certificate where one is due; the workers take it in by themselves."""

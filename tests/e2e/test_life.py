@@ -159,3 +159,24 @@ def test_the_service_manager_hears_that_it_is_ready_and_that_it_stops(
         assert manager.recv(500).startswith(b"RELOADING=1\n") and manager.recv(500) == b"READY=1"
         assert server.stop() == 0
         assert manager.recv(500) == b"STOPPING=1"
+
+
+def test_dead_dns_is_one_clear_line(tmp_path: Path) -> None:
+    server = installed.Installed(tmp_path / "office", settings=['dns.nameservers=["127.0.0.1:1"]', "dns.timeout=0.5"])
+    try:
+        server.start()
+        line = server.wait_for("the DNS does not answer")
+        assert "nameservers=127.0.0.1:1" in line and f"`[dns] nameservers` in {server.config}" in line
+    finally:
+        server.close()
+
+
+def test_settings_of_the_command_line_hold_for_one_run(server: Any) -> None:
+    command = [sys.executable, "-m", "mailguard", "serve", "-c", str(server.config), "--set"]
+    done = subprocess.run([*command, "workers=65"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("mailguard: ")]
+    assert line.startswith("mailguard: --set: workers: ") and "64" in line
+    done = subprocess.run([*command, "listner=1"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and '(did you mean "listener"?)' in done.stderr
+    assert "workers = 2" in server.config.read_text()  # what `init --set` wrote
