@@ -37,7 +37,13 @@ class Authority:
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, names: list[str], *, ca: bool, days: int = 9
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        names: list[str],
+        *,
+        ca: bool,
+        days: int = 9,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
