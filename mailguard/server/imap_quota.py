@@ -21,9 +21,11 @@ def get_quota(client: Client, command: QuotaRoot) -> None:
 
 def get_quota_root(client: Client, command: Names) -> None:
     """GETQUOTAROOT, of mailboxes that do not exist, too; those of shared accounts count there."""
-    shared = client.store.shares.find(command.mailbox)
-    client.send(b"* QUOTAROOT %b%b\r\n" % (client.printed(command.mailbox), b"" if shared else b' ""'))
-    if not shared:
+    quota = client.store.quota()
+    # Without limits no root is named: Thunderbird takes an empty list for a syntax error and hangs up, again and again.
+    limited = (quota.storage_limit or quota.messages_limit) and not client.store.shares.find(command.mailbox)
+    client.send(b"* QUOTAROOT %b%b\r\n" % (client.printed(command.mailbox), b' ""' if limited else b""))
+    if limited:
         client.send(quota_line(client))
 
 
