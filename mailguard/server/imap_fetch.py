@@ -68,7 +68,7 @@ def fetch(client: Client, command: Fetch) -> Done:
         _mark_seen(client, selected, uids, items)
     if client.condstore and Attribute("FLAGS") in items and Attribute("MODSEQ") not in items:
         items.append(Attribute("MODSEQ"))
-    if _print(client, selected, uids, items):
+    if _print(client, selected, uids, items) and not command.uid:
         raise CommandError("some of the messages are gone", status="NO", code="EXPUNGEISSUED")
     return Done()
 

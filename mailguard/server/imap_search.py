@@ -108,11 +108,16 @@ def sort(client: Client, command: Sort) -> Done:
 
 def sorted_uids(client: Client, uids: list[int], order: Sequence[SortKey]) -> list[int]:
     """The UIDs in the order of these keys; equal ones in mailbox order (RFC 5256 §3)."""
-    columns = [_COLUMNS[key.name] for key in order]
-    found = client.selected.mailbox.rows(uids, ("uid", "date", *columns))
-    for at, key in reversed(list(enumerate(order, start=2))):
+    columns = ["uid", *(_COLUMNS[key.name] for key in order)]
+    if any(key.name == "DATE" for key in order):
+        columns.append("date")
+    every = len(uids) == client.selected.view.count
+    found = client.selected.mailbox.rows(None if every else uids, columns)
+    if every and len(found) != len(uids):
+        found = client.selected.mailbox.rows(uids, columns)
+    for at, key in reversed(list(enumerate(order, start=1))):
         if key.name == "DATE":
-            found.sort(key=lambda row: row[1] if row[at] is None else row[at], reverse=key.reverse)
+            found.sort(key=lambda row: row[-1] if row[at] is None else row[at], reverse=key.reverse)
         else:
             found.sort(key=itemgetter(at), reverse=key.reverse)
     return [row[0] for row in found]

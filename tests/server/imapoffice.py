@@ -32,8 +32,9 @@ USER, PASSWORD = "ann@office.test", "correct horse"
 class Office:
     """A server on two ports: ``imap`` with STARTTLS (passwords allowed without), ``imaps``."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, **settings: object) -> None:
         self.folder = folder
+        self._listeners: list[Listener] = []
         database = Database(StateSettings(), folder)
         stack.callback(database.close)
         metadata.create_all(database.engine)
@@ -51,7 +52,7 @@ class Office:
         self.parking.start()
         stack.callback(self.parking.stop)
         server = ImapServer(
-            ImapSettings(cleartext=True),
+            ImapSettings.model_validate({"cleartext": True, **settings}),
             self.auth,
             self._open,
             tls,
@@ -72,10 +73,15 @@ class Office:
         log = structlog.get_logger()
         listener = Listener(sock, settings, server.handle, census=Census(LimitSettings()), tls=tls, log=log)
         listener.start()
+        self._listeners.append(listener)
         stack.callback(sock.close)
         stack.callback(listener.hang_up)
         stack.callback(listener.stop_accepting)
         return int(sock.getsockname()[1])
+
+    def busy(self) -> int:
+        """How many connections are open."""
+        return sum(listener.busy for listener in self._listeners)
 
     def library(self) -> imaplib.IMAP4_SSL:
         """Python's own client, signed in."""
