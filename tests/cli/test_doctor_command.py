@@ -116,7 +116,7 @@ def test_certificates(config: Path) -> None:
     (config.parent / "tls/certificate.pem").unlink()
     lines = told(config)
     assert any("certificate.pem" in line.text and line.mark == "fail" for line in lines if line.area == "tls")
-    config.write_text(config.read_text() + "\n[acme]\nenabled = true\n")
+    config.write_text(config.read_text().replace("# enabled = false", "enabled = true"))
     folder = config.parent / "data/acme"
     folder.mkdir()
     hold = {"until": 9e9, "reason": "connection refused", "times": 1}

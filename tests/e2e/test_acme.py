@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -85,8 +86,8 @@ def server(tmp_path: Path, dns: DnsServer) -> Iterator[Any]:
     server = installed.Installed(tmp_path / "office", settings=["workers=2", f'dns.nameservers=["{dns.nameserver}"]'])
     pebble = Pebble(tmp_path / "pebble", dns, server.port(80))
     text = server.config.read_text().replace('kind = "http" ', 'kind = "http"\naddress = "127.0.0.1" ')
-    acme = f'\n[acme]\nenabled = true\ndirectory = "{pebble.directory}"\nca_file = "{pebble.ca_file}"\n'
-    server.config.write_text(text + acme)
+    acme = f'[acme]\nenabled = true\ndirectory = "{pebble.directory}"\nca_file = "{pebble.ca_file}"'
+    server.config.write_text(re.sub(r"(?m)^\[acme\].*$", acme, text))
     yield server
     server.close()
     pebble.close()
