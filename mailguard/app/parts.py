@@ -28,9 +28,12 @@ from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.personal import Personal
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.quotamail import warner
+from mailguard.delivery.reportsend import ReportPost
 from mailguard.delivery.router import Router
 from mailguard.delivery.signing import Signer
+from mailguard.delivery.tlsledger import TlsLedger
 from mailguard.delivery.vacation import Vacations
+from mailguard.model.address import Address
 from mailguard.net.listener import Handler
 from mailguard.net.parking import Parking
 from mailguard.net.resolver import DnsResolver
@@ -199,7 +202,15 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         from mailguard.app.web import build_web  # templates and Flask cost memory: only where they are used
 
         parts.web = build_web(plan, shared, authenticator, sign_ins, personal, now=now)
-    relay = build_relay(main.relay, main.queue, resolver=resolver, database=shared.database, hostname=main.hostname)
+    ledger = TlsLedger(shared.database, shared.log, now)
+    relay = build_relay(
+        main.relay,
+        main.queue,
+        resolver=resolver,
+        database=shared.database,
+        hostname=main.hostname,
+        tls_report=ledger if main.reports.tls else None,
+    )
     shared.queue.destination = relay.routes.destination
 
     def run_queue(stop: threading.Event) -> None:
@@ -224,6 +235,21 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     warn = warner(shared.database, main.hostname, main.store.quota_warnings)
     keeper = Keeper(lambda: ((a.key, open_store(a)) for a in config.directory.accounts.values()), warn, shared.log)
     parts.jobs += [run_queue, watch, keeper.run]
+    if main.reports.dmarc or main.reports.tls:
+        sender = main.reports.sender or f"postmaster@{config.directory.first or main.hostname}"
+        post = ReportPost(
+            main.reports,
+            shared.queue,
+            resolver,
+            ledger,
+            domains=frozenset(config.directory.domains),
+            sender=Address.parse(sender),
+            sign=signer.sign,
+            new_id=new_id,
+            log=shared.log,
+            now=now,
+        )
+        parts.jobs.append(post.run)
     engine.start()
     return parts
 

@@ -18,6 +18,7 @@ from mailguard.config.decode import ConfigError, decode, read_source
 from mailguard.delivery.allowance import SubmissionSettings
 from mailguard.delivery.dnscheck import DnsCheckSettings
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
+from mailguard.delivery.report_settings import ReportSettings
 from mailguard.model.address import parse_domain
 from mailguard.net.acme import AcmeSettings
 from mailguard.net.listener import LimitSettings
@@ -71,6 +72,7 @@ class MainFile(BaseModel):
     submission: SubmissionSettings = Field(default=SubmissionSettings(), description="mail from our own users")
     relay: RelaySettings = Field(default=RelaySettings(), description="mail to other servers")
     queue: QueueSettings = Field(default=QueueSettings(), description="retries and limits of outgoing mail")
+    reports: ReportSettings = Field(default=ReportSettings(), description="reports to other domains")
     log: LogSettings = Field(default=LogSettings(), description="what is logged, and how")
 
     @field_validator("hostname")

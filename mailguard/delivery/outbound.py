@@ -29,7 +29,7 @@ def build_relay(
     resolver: Resolver,
     database: Database,
     hostname: str,
-    tls_report: TlsReport = lambda domain, host, policy, failure: None,
+    tls_report: TlsReport | None = None,
 ) -> Relay:
     """The relay with its TLS policies. Raises OSError or ssl.SSLError where ``ca_file`` cannot be read."""
     contexts = client_contexts(relay.ca_file)
@@ -43,7 +43,7 @@ def build_relay(
         hostname=hostname,
         keep=queue.keep_connection,
         messages_per_connection=queue.messages_per_connection,
-        tls_report=tls_report,
+        tls_report=tls_report or (lambda domain, host, policy, failure: None),
     )
 
 

@@ -180,19 +180,37 @@ class Relay:
         try:
             policy = self._decider.for_host(hop, host, key.wish, sts, authentic=authentic)
         except TransientError:
-            self._tls_report(hop.host, host, TlsPolicy("verify", "MTA-STS" if sts else "DANE"), "validation-failure")
+            self._report(hop, host, TlsPolicy("verify", "MTA-STS" if sts else "DANE"), "validation-failure")
             raise
+        if policy.tried and sts is not None and not sts.allows(host):
+            self._report(hop, host, policy, "validation-failure")
+            return self._opportunistic(hop, host, key)
         try:
             outgoing = self._connect(hop, host, key, policy)
         except TlsFailedError as error:
-            self._tls_report(hop.host, host, policy, error.kind)
+            self._report(hop, host, policy, error.kind)
             if policy.must:
                 raise
+            if policy.tried:
+                return self._opportunistic(hop, host, key)
             # Opportunistic: what can be had in the clear is better than nothing (RFC 7435).
             return self._connect(hop, host, key, replace(policy, level="none"))
         if policy.level != "none":
-            self._tls_report(hop.host, host, policy, "" if outgoing.tls_text != "none" else "starttls-not-supported")
+            self._report(hop, host, policy, "" if outgoing.tls_text != "none" else "starttls-not-supported")
         return outgoing
+
+    def _opportunistic(self, hop: Hop, host: str, key: _Key) -> Outgoing:
+        policy = TlsPolicy(hop.tls)
+        try:
+            return self._connect(hop, host, key, policy)
+        except TlsFailedError:
+            if policy.must:
+                raise
+            return self._connect(hop, host, key, replace(policy, level="none"))
+
+    def _report(self, hop: Hop, host: str, policy: TlsPolicy, failure: str) -> None:
+        if hop.by_mx:  # smarthosts are between us and their operator
+            self._tls_report(hop.host, host, policy, failure)
 
     def _connect(self, hop: Hop, host: str, key: _Key, policy: TlsPolicy) -> Outgoing:
         try:

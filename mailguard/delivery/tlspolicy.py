@@ -17,17 +17,19 @@ class TlsPolicy:
     """What one connection must reach.
 
     ``level`` is ``none``, ``may``, ``encrypt``, ``verify`` or ``dane``; ``source`` says who asked for it;
-    ``tlsa`` are the records to match for ``dane``.
+    ``tlsa`` are the records to match for ``dane``; with ``tried``, mail goes even where the level is not reached,
+    which is only reported (MTA-STS in testing).
     """
 
     level: str
     source: str = "default"
     tlsa: tuple[Tlsa, ...] = ()
+    tried: bool = False
 
     @property
     def must(self) -> bool:
         """Whether mail may not go in the clear."""
-        return self.level in ("encrypt", "verify", "dane")
+        return not self.tried and self.level in ("encrypt", "verify", "dane")
 
     def __str__(self) -> str:
         return f"{self.level} ({self.source})"
@@ -61,7 +63,7 @@ class TlsDecider:
         if not hop.by_mx or hop.tls_configured or wish.optional or self._sts is None:
             return None
         policy = self._sts.policy(hop.host)
-        return policy if policy and policy.mode == "enforce" else None
+        return policy if policy and policy.mode != "none" else None
 
     def for_host(self, hop: Hop, host: str, wish: Wish, sts: StsPolicy | None, *, authentic: bool) -> TlsPolicy:
         """The policy for one host; ``authentic`` says that DNSSEC vouches for the way from the domain to its name.
@@ -73,7 +75,8 @@ class TlsDecider:
         policy = self._strongest(hop, host, sts, authentic)
         if not wish.require:
             return policy
-        if policy.level == "dane" or (policy.source in ("MTA-STS", "configuration") and policy.level == "verify"):
+        sure = policy.level == "verify" and not policy.tried
+        if policy.level == "dane" or (policy.source in ("MTA-STS", "configuration") and sure):
             return policy
         if authentic or not hop.by_mx:
             return TlsPolicy("verify", "REQUIRETLS")
@@ -87,6 +90,8 @@ class TlsDecider:
         if self._dane and authentic and hop.tls != "none" and (dane := self._by_dane(host, hop.port)):
             return dane
         if sts is not None:
+            if sts.mode == "testing":
+                return TlsPolicy("verify", "MTA-STS", tried=True)
             if not sts.allows(host):
                 raise TransientError(
                     Reply.of(451, "4.7.5", f"{host} is not among the mail servers in the MTA-STS policy of {hop.host}")
