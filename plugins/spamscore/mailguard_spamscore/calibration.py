@@ -101,9 +101,11 @@ def tail(bins: Sequence[float]) -> float:
     count = sum(bins)
     left = count * _TAIL
     upper, start = 0.0, BINS
-    while start and upper + bins[start - 1] <= left:
-        start -= 1
-        upper += bins[start]
+    for i in range(BINS - 1, -1, -1):
+        if upper + bins[i] > left:
+            break
+        if bins[i]:
+            upper, start = upper + bins[i], i
     if upper < _TAIL_LEAST:
         return -16.0
     excess = sum(bins[k] * (k - start + 0.5) * BIN_WIDTH for k in range(start, BINS)) / upper

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from heapq import nlargest
-from itertools import islice
+from itertools import pairwise
 from zlib import crc32
 
-from .index import TAG_BITS, WORD_BITS, apart, near
+from .index import near
 from .judge import Judge, Seen
 from .learner import PERSONAL_BOUND
 from .model import Table
 from .rule import Reason
 
 _LEAST = 0.02
+_MOST_WORDS = 500
 
 _TAG_WORDS: dict[bytes, str] = {
     b"fa": "it comes from {}",
@@ -67,60 +68,55 @@ _WORD, _PAIR, _APART = "the word “{}”", "the words “{} {}”", "the words 
 
 def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> list[Reason]:
     """At most ``most`` reasons by weight: signals and phrases of the rules, and what was learnt of words, links,
-    senders and make-up. Weights are log-odds; word pairs and tags that cannot be said in words are left out."""
+    senders and make-up. Weights are log-odds; tags that cannot be said in words are left out."""
     personal = judge.personal(account)
-    tables: list[tuple[Table, float]] = [(judge.shared.tables["words"], 1.0)]
-    tags: list[tuple[Table, float]] = [(judge.shared.tables["tags"], 1.0)]
-    if personal:
-        tables.append((personal.tables["words"], 1.0))
-        tags.append((personal.tables["tags"], 1.0))
+    models = [judge.shared, personal] if personal else [judge.shared]
     share = judge.prior_share(personal)
     reasons = [Reason(r.weight * share, r.text) for r in seen.prior]
-    reasons += _learnt(_spoken(seen), tables, len(seen.numbers.words), (1 << WORD_BITS) - 1, most)
+    words = [model.tables["words"] for model in models]
+    reasons += _of_words(seen.features.words[:_MOST_WORDS], words, 1 / max(1, len(seen.numbers.words)) ** 0.5, most)
+    tags = [model.tables["tags"] for model in models]
     count = len(seen.numbers.tags) + len(seen.numbers.local)
-    reasons += _learnt(_tagged(seen), tags, count, (1 << TAG_BITS) - 1, most)
+    reasons += _of_tags([*seen.features.tags, *seen.features.local], tags, 1 / max(1, count) ** 0.5, most)
     best: dict[str, Reason] = {}
     for reason in reasons:
         if abs(reason.weight) >= _LEAST and abs(reason.weight) > abs(best.get(reason.text, Reason(0, "")).weight):
             best[reason.text] = reason
-    return list(islice(sorted(best.values(), key=lambda r: -abs(r.weight)), most))
+    return nlargest(most, best.values(), key=lambda r: abs(r.weight))
 
 
-def _learnt(
-    named: dict[int, Named], tables: list[tuple[Table, float]], count: int, mask: int, most: int
-) -> list[Reason]:
-    """The heaviest of what was seen, put into words only then: a message has thousands of words and pairs."""
-    scale = 1 / max(1, count) ** 0.5
-    pairs = [(table.weights, mask & table.mask) for table, _ in tables]
-    weighed = [(sum(weights[number & bits] for weights, bits in pairs), number) for number in named]
-    found = []
-    for weight, number in nlargest(2 * most, weighed, key=lambda pair: abs(pair[0])):
-        form, *parts = named[number]
-        weight = max(-PERSONAL_BOUND, min(PERSONAL_BOUND, weight * scale))
-        found.append(Reason(weight, form.format(*map(_say, parts))))
-    return found
+def _weights(numbers: list[int], tables: list[Table], scale: float) -> list[float]:
+    """The parts of the score by feature, each bounded so that no single one can look like the whole."""
+    sums = [0.0] * len(numbers)
+    for table in tables:
+        weights, mask = table.weights, table.mask
+        sums = [total + weights[number & mask] for total, number in zip(sums, numbers, strict=True)]
+    return [max(-PERSONAL_BOUND, min(PERSONAL_BOUND, total * scale)) for total in sums]
 
 
-def _spoken(seen: Seen) -> dict[int, Named]:
-    words = seen.features.words
-    hashes = list(map(crc32, words))
-    names: dict[int, Named] = {}
-    for i, (word, number) in enumerate(zip(words, hashes, strict=True)):
-        names[number] = _WORD, word
-        if i:
-            names[near(hashes[i - 1], number)] = _PAIR, words[i - 1], word
-        if i > 1:
-            names[apart(hashes[i - 2], number)] = _APART, words[i - 2], word
-    return names
+def _of_words(words: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
+    """The strongest words and pairs of neighbours; only those are put into text."""
+    hashes = dict(zip(words, map(crc32, words), strict=True))
+    pairs = list(dict.fromkeys(pairwise(words)))
+    numbers = [*hashes.values(), *(near(hashes[first], hashes[second]) for first, second in pairs)]
+    weights = _weights(numbers, tables, scale)
+    single = list(hashes)
+    reasons = []
+    for i in nlargest(most, range(len(weights)), key=lambda i: abs(weights[i])):
+        if i < len(single):
+            reasons.append(Reason(weights[i], f"the word “{_say(single[i])}”"))
+        else:
+            first, second = pairs[i - len(single)]
+            reasons.append(Reason(weights[i], f"the words “{_say(first)} {_say(second)}”"))
+    return reasons
 
 
-def _tagged(seen: Seen) -> dict[int, Named]:
-    names: dict[int, Named] = {}
-    for tag in [*seen.features.tags, *seen.features.local]:
-        kind, _, value = tag.partition(b":")
-        if value and kind in _TAG_WORDS:
-            names[crc32(tag)] = _TAG_WORDS[kind], value
-    return names
+def _of_tags(tags: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
+    split = [tag.partition(b":") for tag in tags]
+    said = [(kind, value) for kind, _, value in split if value and kind in _TAG_WORDS]
+    weights = _weights([crc32(kind + b":" + value) for kind, value in said], tables, scale)
+    strongest = nlargest(most, range(len(weights)), key=lambda i: abs(weights[i]))
+    return [Reason(weights[i], _TAG_WORDS[said[i][0]].format(_say(said[i][1]))) for i in strongest]
 
 
 def _say(value: bytes) -> str:

@@ -46,11 +46,6 @@ def near(first: int, second: int) -> int:
     return (first * 5 + second * 3) & _FULL
 
 
-def apart(first: int, second: int) -> int:
-    """The hash of two words with one between them."""
-    return (first * 7 + second * 11) & _FULL
-
-
 def word_numbers(words: list[bytes]) -> list[int]:
     """Numbers of the words (at most MAX_WORDS), of neighbours and of neighbours but one."""
     count = len(words)

@@ -13,23 +13,25 @@ from pathlib import Path
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lesson (
   account TEXT NOT NULL, digest TEXT NOT NULL, label INTEGER NOT NULL, at REAL NOT NULL,
-  score REAL NOT NULL, line REAL NOT NULL, origin TEXT NOT NULL, done INTEGER NOT NULL, numbers BLOB NOT NULL,
-  PRIMARY KEY (account, digest)) WITHOUT ROWID;
+  score REAL NOT NULL, line REAL NOT NULL, origin TEXT NOT NULL, shared INTEGER NOT NULL, done INTEGER NOT NULL,
+  numbers BLOB NOT NULL, PRIMARY KEY (account, digest)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lesson_at ON lesson (account, at);
+CREATE INDEX IF NOT EXISTS lesson_shared ON lesson (account, at, origin) WHERE shared;
 CREATE TABLE IF NOT EXISTS arrival (
   account TEXT NOT NULL, digest TEXT NOT NULL, at REAL NOT NULL, score REAL NOT NULL, junk INTEGER NOT NULL,
   numbers BLOB NOT NULL, PRIMARY KEY (account, digest));
 CREATE INDEX IF NOT EXISTS arrival_at ON arrival (at);
 """
-_LESSON = "account,digest,label,at,score,line,origin,done,numbers"
+_LESSON = "account,digest,label,at,score,line,origin,shared,done,numbers"
 _ARRIVAL = "account,digest,at,score,junk,numbers"
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """One row: ``label`` 1 spam, 0 ham; ``score`` and ``line`` (log-odds) as they were before it was learnt;
-    ``origin`` says by what (move, flag, command, release, automatic, silence); ``done`` is False while the weights
-    may lack it, with ``numbers`` (a packed rehearsal slot) to finish it by."""
+    ``origin`` says by what (move, flag, command, release, kept, silence, automatic); ``shared`` whether the model of
+    all was taught, too; ``done`` is False while the weights may lack it, with ``numbers`` (a packed rehearsal slot) to
+    finish it by."""
 
     account: str
     digest: str
@@ -38,6 +40,7 @@ class Lesson:
     score: float
     line: float
     origin: str
+    shared: bool = False
     done: bool = True
     numbers: bytes = b""
 
@@ -75,8 +78,9 @@ class Journal:
     def begin(self, lesson: Lesson) -> None:
         """Writes the row before the weights are touched, replacing an earlier one of the same message."""
         row = (lesson.account, lesson.digest, lesson.label, lesson.at, lesson.score, lesson.line, lesson.origin)
+        more = int(lesson.shared), lesson.numbers
         with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO lesson VALUES (?,?,?,?,?,?,?,0,?)", (*row, lesson.numbers))
+            self._db.execute("INSERT OR REPLACE INTO lesson VALUES (?,?,?,?,?,?,?,?,0,?)", (*row, *more))
 
     def done(self, account: str, digest: str) -> None:
         """The weights have it now."""
@@ -112,6 +116,14 @@ class Journal:
             row = self._db.execute(query, (account, at, origin, origin)).fetchone()
         return int(row[0])
 
+    def shared(self, account: str, since: float) -> tuple[int, int, int]:
+        """How many lessons for all this account gave since a time and ever (by commands aside), and all others ever."""
+        query = """SELECT coalesce(sum(account=? AND at>=? AND origin<>'command'), 0),
+            coalesce(sum(account=? AND origin<>'command'), 0), coalesce(sum(account<>?), 0) FROM lesson WHERE shared"""
+        with self._lock:
+            day, ever, others = self._db.execute(query, (account, since, account, account)).fetchone()
+        return day, ever, others
+
     def arrived(self, arrivals: Iterable[Arrival]) -> None:
         """Notes arrivals, in one transaction."""
         rows = [(a.account, a.digest, a.at, a.score, int(a.junk), a.numbers) for a in arrivals]
@@ -146,7 +158,10 @@ class Journal:
     def _lessons(self, where: str, values: tuple[object, ...]) -> list[Lesson]:
         with self._lock:
             rows = self._db.execute(f"SELECT {_LESSON} FROM lesson {where}", values).fetchall()
-        return [Lesson(a, d, label, at, score, line, o, bool(x), n) for a, d, label, at, score, line, o, x, n in rows]
+        return [
+            Lesson(account, digest, label, at, score, line, origin, bool(shared), bool(done), numbers)
+            for account, digest, label, at, score, line, origin, shared, done, numbers in rows
+        ]
 
     def _arrivals(self, query: str, values: tuple[object, ...]) -> list[Arrival]:
         with self._lock:

@@ -27,6 +27,10 @@ SHARED_RATES = {"words": 0.35, "tags": 0.35, "grams": 0.35}
 PERSONAL_RATES = {"words": 0.25, "tags": 0.25, "grams": 0.15}
 PERSONAL_BOUND = 5.0
 """The personal model's part of the score stays within plus and minus this many log-odds."""
+STRANGER_BOUND = 2.0
+OWN_LESSONS = 10
+"""While an account has fewer lessons of its own, the global model's part stays within STRANGER_BOUND: below any line,
+so that what others taught never junks its mail without a rule that agrees."""
 EARLY = 1000
 EARLY_REHEARSALS = 3
 REHEARSALS = 1
@@ -90,13 +94,15 @@ def _sum(groups: list[Group]) -> float:
     return total if total == total else 0.0  # a damaged weight (NaN) must not decide
 
 
-def _bounded(value: float) -> float:
-    return PERSONAL_BOUND * tanh(value / PERSONAL_BOUND)
+def _bounded(value: float, bound: float = PERSONAL_BOUND) -> float:
+    return bound * tanh(value / bound)
 
 
 def score(numbers: Indexed, shared: Model, personal: Model | None = None, prior: float = 0.0) -> Score:
     """The score of a message. ``prior`` is what the rules say before anything was learnt."""
     common = _sum(shared_groups(shared, numbers))
+    if personal is None or personal.counts[2] < OWN_LESSONS:
+        common = _bounded(common, STRANGER_BOUND)
     own = _bounded(_sum(personal_groups(personal, numbers))) if personal else 0.0
     return Score(common, own, prior)
 

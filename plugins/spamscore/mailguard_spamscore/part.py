@@ -73,7 +73,8 @@ def decode(body: bytes, encoding: bytes) -> bytes:
     """Undo base64 or quoted-printable leniently; anything else is returned as it is. Never raises."""
     if encoding == b"base64":
         clean = body.translate(None, _NOT_BASE64)
-        return binascii.a2b_base64(clean[: len(clean) // 4 * 4])
+        left = len(clean) % 4
+        return binascii.a2b_base64(clean[:-1] if left == 1 else clean + b"=" * (-left % 4))
     if encoding == b"quoted-printable":
         return binascii.a2b_qp(body)
     return body

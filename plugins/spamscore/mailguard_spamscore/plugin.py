@@ -27,6 +27,7 @@ from mailguard.plugin import (
 
 from .desk import Desk
 from .office import Office
+from .rule import shipped
 from .school import SHARE
 
 
@@ -55,6 +56,7 @@ class SpamScore:
 
     @hookimpl
     def describe(self) -> PluginInfo:
+        shipped()
         return PluginInfo(
             name="spamscore",
             summary="scores messages by rules and by what this office taught it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -76,20 +77,31 @@ def _fill(text: str, detail: tuple[str, ...]) -> str:
         return text
 
 
+@cache
+def shipped() -> Rules:
+    """The shipped table; read once, before the workers are made, so that they share it."""
+    return _build(_shipped_table())
+
+
+def _shipped_table() -> dict[str, Any]:
+    return _read("rules.toml", (files(__package__) / "rules.toml").read_text(encoding="utf-8"))
+
+
 def load_rules(extra: Path | None = None) -> Rules:
     """The shipped table and, after it, the office's own. Raises RuleError."""
-    table = _read("rules.toml", (files(__package__) / "rules.toml").read_text(encoding="utf-8"))
-    if extra:
-        try:
-            own = _read(str(extra), extra.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RuleError(f"{extra}: {error.strerror}") from error
-        for section in ("limit", "signal"):
-            for name, value in own.get(section, {}).items():
-                old = table[section].get(name)
-                table[section][name] = {**old, **value} if isinstance(old, dict) else value
-        for topic, entries in own.get("text", {}).items():
-            table["text"].setdefault(topic, {}).update(entries)
+    if extra is None:
+        return shipped()
+    table = _shipped_table()
+    try:
+        own = _read(str(extra), extra.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RuleError(f"{extra}: {error.strerror}") from error
+    for section in ("limit", "signal"):
+        for name, value in own.get(section, {}).items():
+            old = table[section].get(name)
+            table[section][name] = {**old, **value} if isinstance(old, dict) else value
+    for topic, entries in own.get("text", {}).items():
+        table["text"].setdefault(topic, {}).update(entries)
     return _build(table)
 
 

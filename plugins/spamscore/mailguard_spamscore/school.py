@@ -11,8 +11,10 @@ from .judge import Circumstance, Judge, Seen
 from .rehearsal import Kept, pack, unpack
 
 _DAY = 86400.0
-MOST_SHARED_A_DAY = 200
-"""So many lessons of one account a day reach the global model; more teach its own only."""
+MOST_SHARED_A_DAY = 40
+HEAD_START = 60
+"""So many lessons of one account a day reach the global model, and in all only so many more than all others gave it;
+further ones teach the account's own model only. Lessons by command are the administrator's and not counted."""
 SHARE = 0.3
 """At which part of the full rate a user's lesson reaches the global model."""
 MOST_SILENT = 200
@@ -50,12 +52,13 @@ class School:
         before = self.judge.judge(seen, account)
         if old and old.label == label and old.done:
             return Outcome("known", before.points, before.points)
-        share = self._share(account, now)
+        share = self.share if origin == "command" else self._share(account, now)
         kept = self.judge.kept(seen, label, share)
         full = unpack(memoryview(arrival.numbers)) if arrival else None
         if full:  # as it was seen on arrival, with what other checks found
             kept = replace(full, label=label, share=share)
-        row = Lesson(account, name, label, now, before.score.total, before.line.at, origin, False, pack(kept))
+        old_score, old_line = before.score.total, before.line.at
+        row = Lesson(account, name, label, now, old_score, old_line, origin, share > 0, False, pack(kept))
         self.journal.begin(row)
         self.judge.learn(kept, account, arrived=arrival.score if arrival else None)
         corrected = bool(old and old.label != label)
@@ -107,7 +110,9 @@ class School:
 
     def _finish(self, arrival: Arrival, kept: Kept, now: float, origin: str, score: float | None) -> None:
         account, name = arrival.account, arrival.digest
-        self.journal.begin(Lesson(account, name, kept.label, now, arrival.score, 0.0, origin, False, pack(kept)))
+        shared = kept.share > 0
+        row = Lesson(account, name, kept.label, now, arrival.score, 0.0, origin, shared, False, pack(kept))
+        self.journal.begin(row)
         self.judge.learn(kept, account, arrived=score)
         self.journal.done(account, name)
 
@@ -135,7 +140,8 @@ class School:
         return found, len(rows)
 
     def _share(self, account: str, now: float) -> float:
-        return self.share if self.journal.count_since(account, now - _DAY) < MOST_SHARED_A_DAY else 0.0
+        day, ever, others = self.journal.shared(account, now - _DAY)
+        return self.share if day < MOST_SHARED_A_DAY and ever < HEAD_START + others else 0.0
 
     def _insist(self, seen: Seen, label: int, account: str, goal: float, share: float) -> None:
         kept = self.judge.kept(seen, label, share)

@@ -20,7 +20,7 @@ from .name import (
 from .part import MAX_PARTS, Tree
 from .signal_header import text
 from .token import Features, Url, split_url
-from .visible import Seen, label_text
+from .visible import Seen
 
 _HOSTLIKE = re.compile(rb"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12})(?:[/:?#]\S*)?")
 _LINKED_PROGRAM = PROGRAM - {b"com", b"js"}
@@ -49,7 +49,7 @@ def content_signals(features: Features) -> Signals:
             hosts.add(url.host)
             _host(url, found)
     for target, label in seen.links:
-        _link(target, label_text(label), found)
+        _link(target, label, found)
     _dress(tree, seen, found)
     _speech(seen, found)
     kinds = set()

@@ -46,20 +46,18 @@ _BROKEN = re.compile("[a-z][\u00ad\u180e\u200b-\u200d\u2060-\u2064\ufeff]+[a-z]"
 _MIXED = re.compile("[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]")
 _TWIN = str.maketrans("аеорсухіѕјԁһкмтвнгαοριυνκτ", "aeopcyxisjdhkmtbhraopiuvkt")
 
-_COMMENT = re.compile(rb"<!--.{0,2000}?-->", re.S)
 _SPLIT = re.compile(rb"[a-z]<!--[^>]{0,80}-->[a-z]")
-_DROP = re.compile(rb"<(script|style|title)\b.{0,20000}?</\1\s*>", re.S)
+_DROPPED = (b"script", b"style", b"title")
 _HIDING = re.compile(
     rb"display\s*:\s*none|font-size\s*:\s*[01](?:px|pt)?\s*(?:[;\"']|$)|visibility\s*:\s*hidden|opacity\s*:\s*0\s*(?:[;\"']|$)"
 )
 _INLINE = frozenset(b"b i u em strong font span big small sup sub wbr o:p".split())
 _INLINE_TAGS = _INLINE | {b"/" + name for name in _INLINE}
-_TAG = re.compile(rb"<(/?[a-z!][a-z0-9:]{0,15})([^>]{0,3000})>")
-_ONLY_TAG = re.compile(rb"<[^>]{0,3000}>")
+_TAG = re.compile(rb"<(/?[a-z!][a-z0-9:]{0,15})([^<>]{0,3000})>")
 # Patterns that begin with a literal are searched at memory speed; the scheme before "://" does not matter.
 _URL = re.compile(rb"://([^\s\"'<>\\)\]]{3,400})")
 _BARE_URL = re.compile(rb"www\.[a-z0-9.-]{4,100}(?:/[^\s\"'<>\\)\]]{0,200})?")
-_LINK = re.compile(rb"<a\b[^>]{0,600}?href\s*=\s*[\"']?\s*([^\s\"'>]{4,400})[^>]{0,600}>(.{0,400}?)</a", re.S)
+_HREF = re.compile(rb"href\s*=\s*[\"']?\s*([^\s\"'>]{4,400})")
 _UPPER = bytes(range(65, 91))
 _MAX_LINKS = 40
 
@@ -187,16 +185,16 @@ def _html(body: bytes, seen: Seen) -> bytes:
     seen.urls += urls_in(body)
     if b"<!--" in body:
         seen.split += len(_SPLIT.findall(body))
-        body, n = _COMMENT.subn(b"", body)
-        seen.comments += n
-    if b"<script" in body or b"<style" in body or b"<title" in body:
-        seen.scripts += body.count(b"<script")
-        body = _DROP.sub(b" ", body)
-    if b"<a" in body:
-        seen.links += [(href, label) for href, label in _LINK.findall(body)[:_MAX_LINKS] if _may_name_host(label)]
+        body = _without_comments(body, seen)
+    for name in _DROPPED:
+        if b"<" + name in body:
+            seen.scripts += body.count(b"<script") if name == b"script" else 0
+            body = _without_element(body, name)
     pieces = _TAG.split(body)
     names, attributes, texts = pieces[1::3], pieces[2::3], pieces[3::3]
     seen.tags.update(names)
+    if b"a" in names:
+        seen.links += _links(names, attributes, texts)
     markup = b" ".join(attributes[:300])
     seen.markup += markup[:8192]
     if b"display" in markup or b"font-size" in markup or b"hidden" in markup or b"opacity" in markup:
@@ -206,13 +204,35 @@ def _html(body: bytes, seen: Seen) -> bytes:
     return _entities(body, seen) if b"&" in body else body
 
 
-def _may_name_host(label: bytes) -> bool:
-    return b"." in label and (len(label) < 100 or b"<" in label)
+def _without_comments(body: bytes, seen: Seen) -> bytes:
+    first, *rest = body.split(b"<!--")
+    seen.comments += len(rest)
+    return first + b"".join([piece.partition(b"-->")[2] or piece[:80] for piece in rest])
 
 
-def label_text(label: bytes) -> bytes:
-    """The text of a link's label."""
-    return _ONLY_TAG.sub(b"", label).strip() if b"<" in label else label.strip()
+def _without_element(body: bytes, name: bytes) -> bytes:
+    """The text without these elements and what is in them; one that never ends is left."""
+    start, end = b"<" + name, b"</" + name
+    kept, at = [], 0
+    while (begin := body.find(start, at)) >= 0 and (stop := body.find(end, begin)) >= 0:
+        kept.append(body[at:begin])
+        at = stop + len(end) + 1
+    return b" ".join([*kept, body[at:]])
+
+
+def _links(names: list[bytes], attributes: list[bytes], texts: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Targets and labels of the first links whose label could name a host."""
+    found: list[tuple[bytes, bytes]] = []
+    for i, name in enumerate(names):
+        if name != b"a" or not (href := _HREF.search(attributes[i])):
+            continue
+        end = next((j for j in range(i + 1, min(i + 9, len(names))) if names[j] in (b"/a", b"a")), i + 1)
+        label = b"".join(texts[i:end]).strip()
+        if b"." in label and len(label) < 100:
+            found.append((href[1], label))
+            if len(found) == _MAX_LINKS:
+                break
+    return found
 
 
 def _hidden(names: list[bytes], attributes: list[bytes], texts: list[bytes]) -> int:
