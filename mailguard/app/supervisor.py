@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import signal
 import socket
@@ -18,9 +19,10 @@ from mailguard.app import notify
 from mailguard.app.bus import Bus
 from mailguard.app.health import Health
 from mailguard.app.memory import keep_small
-from mailguard.app.parts import Plan, Shared, make_plan
+from mailguard.app.parts import Plan, Shared, build_parts, make_plan
 from mailguard.app.pidfile import claim
 from mailguard.app.start import StartError, become, check_key, check_writable, make_data_folder
+from mailguard.app.trial import trial
 from mailguard.app.watch import SIGNALS
 from mailguard.app.worker import DRAIN, Worker
 from mailguard.config.decode import ConfigError, line
@@ -35,6 +37,7 @@ from mailguard.pipeline.texts import Texts
 from mailguard.state.database import Database
 from mailguard.state.migrate import prepare
 
+_TEXTS = "reload.json"
 _QUICK_DEATH = 5.0  # a worker that lives shorter is replaced after a pause
 
 
@@ -139,7 +142,7 @@ class Supervisor:
                 os.close(write)
 
         try:
-            Worker(self._plan, self.sockets, self._shared(), self.plan, supervisor=supervisor).run(ready)
+            Worker(self._plan, self.sockets, self._shared(), self.replan, supervisor=supervisor).run(ready)
         except Exception as error:
             traceback.print_exc()
             ready(f"a worker cannot start: {error}")
@@ -191,18 +194,46 @@ class Supervisor:
     def reload(self) -> None:
         """Takes the files as they are now, or keeps what is in force and logs why."""
         notify.notify(notify.reloading())
+        known, problems = self.texts, []
         try:
             plan = self.plan()
+            failed = trial(lambda: self._begin(plan))
+            problems = [failed] if failed else []
         except ConfigError as error:
-            for problem in error.problems:
-                self._log.error("reload refused, the old configuration stays", reason=line(problem))
+            problems = [line(problem) for problem in error.problems]
+        if problems:
+            self.texts = known
+            for problem in problems:
+                self._log.error("reload refused, the old configuration stays", reason=problem)
         else:
             if plan.config.main.listener != self._plan.config.main.listener:
                 self._log.warning("changed listeners need a restart; all else is reloaded")
             self._plan = plan
+            self._hand_over()
             for pid in self.workers:
                 os.kill(pid, signal.SIGHUP)
         notify.notify("READY=1")
+
+    def _begin(self, plan: Plan) -> None:
+        """Everything a worker begins with, once, in a process of its own: whatever fails there refuses the reload."""
+        self._plan = plan
+        build_parts(plan, self._shared()).engine.stop()
+
+    def _hand_over(self) -> None:
+        """Writes down the very texts that were tried, so that every worker takes those and no later ones."""
+        path = self._plan.config.data_dir / _TEXTS
+        fresh = path.with_suffix(".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(self.texts, file)
+        fresh.replace(path)
+
+    def replan(self) -> Plan:
+        """The configuration that was handed over. Raises ConfigError."""
+        try:
+            known = json.loads((self._plan.config.data_dir / _TEXTS).read_text("utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        return self._read(Texts(known))
 
     def stop(self) -> None:
         """Lets the workers finish within ten seconds, then kills them."""

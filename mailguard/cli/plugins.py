@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 import mailguard
-from mailguard.cli.installation import config_option, find_installation, json_option
+from mailguard.cli.installation import Installation, config_option, find_installation, json_option
+from mailguard.cli.output import local_time
+from mailguard.pipeline.engine import NOTICES
 from mailguard.pipeline.registry import CHECKS, Plugin, PluginError, Registry
+from mailguard.state.kv import KeyValueStore
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 
@@ -26,16 +30,28 @@ def plugins() -> None:
 def list_(as_json: bool, config: Path | None) -> None:
     """List the plugins that could be named in the policy, and which are in use."""
     installation = find_installation(config)
+    off = _switched_off(installation)
     used = {check.model.plugin: check for check in installation.policy.checks}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, origin in installation.registry.names().items():
         check = used.get(name)
-        rows.append({"name": name, "in_use": bool(check), "mode": check.model.mode if check else "", "origin": origin})
+        rows.append({"name": name, "in_use": bool(check), "mode": check.model.mode if check else "", "origin": origin,
+                     "off": off.get(check.name if check else name)})  # fmt: skip
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         click.echo(f"{row['name']:<16} {row['mode'] or 'not in use':<12} {row['origin']}")
+        if notice := row["off"]:
+            click.echo(f"{'':<16} switched off until {local_time(notice['until'])}: {notice['error']}")
+
+
+def _switched_off(installation: Installation) -> dict[str, dict[str, Any]]:
+    """The checks that some worker has switched off after too many faults."""
+    if not installation.data_dir.is_dir():
+        return {}
+    found = KeyValueStore(installation.database, NOTICES).items("off/")
+    return {key.removeprefix("off/"): value for key, value in found}
 
 
 @plugins.command()

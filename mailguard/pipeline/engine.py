@@ -23,6 +23,9 @@ from mailguard.pipeline.record import Records
 from mailguard.pipeline.registry import CHECKS, PluginError
 from mailguard.state.history import History
 
+NOTICES = "_mailguard"
+"""The namespace of notices in the plugins' store; no plugin can be called so."""
+
 
 class Engine:
     """Runs the checks of a policy. ``start`` before use, in the worker, after the fork; ``stop`` at the end.
@@ -53,6 +56,7 @@ class Engine:
         self.idle = not policy.checks and not policy.rules and not policy.general.allow and not policy.general.deny
         self.emit = emit
         self._log = log
+        self._store_for = store_for
         general, time_ = policy.general, CallTime()
         self._calls = Calls(
             faults=general.faults,
@@ -178,6 +182,15 @@ class Engine:
         info = check.plugin.info
         return Job(check.name, hook, call, check.model.deadline, info.words, info.quick)
 
+    def _notice(self, plugin: str, error: str) -> None:
+        """For `mailguard plugins list`: which check is off until when, and why."""
+        until = self.now() + self.policy.general.off_for
+        try:
+            value = {"until": until, "error": error[:500]}
+            self._store_for(NOTICES).put(f"off/{plugin}", value, ttl=self.policy.general.off_for)
+        except Exception as failed:
+            self._log.warning("the notice of a plugin switched off cannot be kept", error=str(failed))
+
     def _fault(self, plugin: str, error: BaseException, off: bool) -> None:
         self._log.error(
             "a plugin is switched off after too many faults" if off else "a plugin failed",
@@ -186,6 +199,8 @@ class Engine:
             off_for=self.policy.general.off_for if off else None,
             exc_info=error,
         )
+        if off:
+            self._notice(plugin, f"{type(error).__name__}: {error}")
         self.emit(PluginFault(self.now(), "", plugin, f"{type(error).__name__}: {error}", off))
 
 

@@ -6,7 +6,15 @@ Installed with mailguard as a pytest plugin: the fixtures of ``mailguard.testing
 from mailguard.testing.builder import make_envelope, make_message, make_session
 from mailguard.testing.dns import DnsServer
 from mailguard.testing.fake import FakeClock, FakeResolver, MemoryStore
-from mailguard.testing.fixtures import mail_clock, mail_dns, mail_envelope, mail_message, mail_session, mail_store
+from mailguard.testing.fixtures import (
+    mail_clock,
+    mail_dns,
+    mail_envelope,
+    mail_message,
+    mail_session,
+    mail_store,
+    pytest_configure,
+)
 from mailguard.testing.harness import Harness, run_check
 from mailguard.testing.program import Program, free_port, need
 
@@ -28,5 +36,6 @@ __all__ = [
     "make_message",
     "make_session",
     "need",
+    "pytest_configure",
     "run_check",
 ]

@@ -11,6 +11,11 @@ from mailguard.testing.builder import make_envelope, make_message, make_session
 from mailguard.testing.fake import FakeClock, FakeResolver, MemoryStore
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of tests that start a real program."""
+    config.addinivalue_line("markers", "e2e: starts a real server or a real third-party program")
+
+
 @pytest.fixture
 def mail_clock() -> FakeClock:
     """A clock that only the test moves."""

@@ -4,6 +4,7 @@ all workers or of none, and what quarantine holds is delivered when it is releas
 from __future__ import annotations
 
 import json
+import os
 import signal
 import smtplib
 import threading
@@ -136,6 +137,29 @@ def test_a_reload_takes_hold_of_every_worker_or_of_none(server: Any) -> None:
     for n in range(12):
         send(server, f"new {n}")
     assert len(subjects(server, ".Junk")) == 12
+
+
+def test_a_plugin_that_does_not_start_refuses_the_reload_for_all_and_for_successors(server: Any) -> None:
+    policy = server.folder / "policy.toml"
+    kept = policy.read_text()
+    (server.folder / "plugins" / "broken.py").write_text(
+        "from mailguard.plugin import PluginInfo, hookimpl\n\n\n@hookimpl\ndef describe():\n"
+        '    return PluginInfo("broken", words={})\n\n\n@hookimpl\ndef start():\n    raise OSError("no table")\n'
+    )
+    policy.write_text(kept + '[[check]]\nplugin = "broken"\n')
+    server.signal(signal.SIGHUP)
+    assert "plugin broken does not start: no table" in server.wait_for("reload refused")
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    server.wait_for("a worker died and is replaced")
+    until = time.monotonic() + 30
+    while len(server.workers()) < 2 or victim in server.workers():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    for n in range(4):
+        send(server, f"new after {n}")
+    assert len(subjects(server, ".Junk")) == 16
+    policy.write_text(kept)
 
 
 def test_a_policy_whose_own_test_fails_is_not_taken(server: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from mailguard.pipeline.compiler import parse_policy
-from mailguard.pipeline.engine import Engine
+from mailguard.pipeline.engine import NOTICES, Engine
 from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.registry import Plugin, PluginError, wrap
@@ -104,6 +104,7 @@ class Kit:
         self.recorder = Recorder(self.database, now=self.clock, interval=60)
         self.folder = folder
         self.events: list[Any] = []
+        self.notices = MemoryStore(self.clock)
         self.engines: list[Engine] = []
 
     def load(self, name: str) -> Plugin:
@@ -121,7 +122,7 @@ class Kit:
         engine = Engine(
             self.policy(text),
             dns=options.pop("dns", FakeResolver()),
-            store_for=lambda _: MemoryStore(self.clock),
+            store_for=lambda name: self.notices if name == NOTICES else MemoryStore(self.clock),
             state_dir=self.folder,
             hostname="mx.example.org",
             log=structlog.get_logger(),

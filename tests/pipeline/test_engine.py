@@ -121,6 +121,8 @@ def test_faults_in_a_row_switch_off_for_a_while(kit):
         through(engine)
     assert kit.spf.calls == 3
     assert [event.switched_off for event in kit.events] == [False, False, True]
+    notice = kit.notices.get("off/spf")
+    assert notice == {"until": kit.clock() + 600, "error": "ZeroDivisionError: division by zero"}
 
 
 def test_network_checks_of_a_stage_run_side_by_side(kit):
