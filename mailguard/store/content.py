@@ -128,7 +128,9 @@ def announce(db: sqlite3.Connection, base: str, described: Described, at: float)
 def claim(db: sqlite3.Connection, bases: Iterable[str]) -> dict[str, int]:
     """What was announced of these messages: content ids by base name; they are forgotten as arrivals."""
     known = dict(db.execute("SELECT base, cid FROM arrival"))
-    found = {base: known[base] for base in bases if base in known} if known else {}
+    if not known:
+        return {}
+    found = {base: known[base] for base in bases if base in known}
     db.executemany("DELETE FROM arrival WHERE base=?", [(base,) for base in found])
     return found
 

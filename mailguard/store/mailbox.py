@@ -128,25 +128,30 @@ class Mailbox(SearchableView):
             changed, modified = result.changed, result.modified
             updates: list[tuple[str | bytes, str, int, int]] = []
             modseq = 0
+            where, values = chosen(turn.db, state, uids)
+            query = f"SELECT m.id, m.name, m.flags, m.modseq FROM message m WHERE {where} ORDER BY m.id"
+            first, rename = state.first, os.rename
             try:
-                for uid, name, old, seq, _ in self._rows_of(turn, uids):
+                for id, kept, old, seq in turn.db.execute(query, values).fetchall():
                     if unchanged_since is not None and seq > unchanged_since:
-                        modified.append(uid)
+                        modified.append(id - first)
                         continue
+                    name = kept if isinstance(kept, str) else os.fsdecode(kept)
                     base, _, info = name.rpartition(":")
                     new, printed = change(info)
                     if new == info:
-                        changed.append((uid, old, seq))
+                        changed.append((id - first, old, seq))
                         continue
                     modseq = modseq or next_modseq(self._at, state)
                     renamed = f"{base}:{new}"
                     try:
-                        os.rename(cur + name, cur + renamed)
+                        rename(cur + name, cur + renamed)
                     except FileNotFoundError:
                         continue  # gone or renamed by others: the next look tells
-                    state.recount(old, printed)
-                    updates.append((stored(renamed), printed, modseq, state.first + uid))
-                    changed.append((uid, printed, modseq))
+                    if printed != old:
+                        state.recount(old, printed)
+                    updates.append((stored(renamed), printed, modseq, id))
+                    changed.append((id - first, printed, modseq))
             finally:  # also what was done before a disk or a right failed us
                 if updates:
                     turn.db.executemany("UPDATE message SET name=?, flags=?, modseq=? WHERE id=?", updates)
@@ -155,7 +160,7 @@ class Mailbox(SearchableView):
 
     def _rows_of(self, turn: Turn, uids: Sequence[int] | None) -> Iterator[Row]:
         first = turn.state.first
-        where, values = chosen(turn.state, uids)
+        where, values = chosen(turn.db, turn.state, uids)
         query = f"SELECT m.id, m.name, m.flags, m.modseq, m.size FROM message m WHERE {where} ORDER BY m.id"
         for id, name, flags, modseq, size in turn.db.execute(query, values).fetchall():
             yield Row(id - first, plain(name), flags, modseq, size)
@@ -262,7 +267,7 @@ class Mailbox(SearchableView):
         return [(row.uid, uid) for row, uid in zip(rows, new, strict=True)]
 
     def _with_dates(self, turn: Turn, rows: list[Row]) -> Iterator[tuple[Row, int, int]]:
-        where, values = chosen(turn.state, [row.uid for row in rows])
+        where, values = chosen(turn.db, turn.state, [row.uid for row in rows])
         query = f"SELECT m.date, m.cid FROM message m WHERE {where} ORDER BY m.id"
         for row, (date, cid) in zip(rows, turn.db.execute(query, values).fetchall(), strict=True):
             yield row, date, cid

@@ -155,7 +155,7 @@ def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
     doubles = []
     for folder in ("new", "cur"):
         for name in _names(f"{path}/{folder}"):
-            base = split_name(name)[0]
+            base = name.rpartition(":")[0] or name
             other = found.get(base)
             if other is not None and other.folder == folder:
                 doubles.append(Entry(base, folder, name))

@@ -79,12 +79,16 @@ class Sync:
     def _everything(self, state: State | None) -> State:
         began, clock = time.time(), time.perf_counter()
         records: dict[str, Record] | None = None
+        known = state.next_uid if state is not None else 0  # records of higher UIDs are news
         if state is None or Stamps.of(self._path).uidlist != state.uidlist:
             state, records = self._read_uidlist(state)
         rows = self._rows(state)
         entries, doubles = maildir.scan(self._path)
         entries = self._settle(entries)
-        if any(base not in entries for base in (rows if records is None else {*rows, *records})):
+        if records is None and not rows.keys() >= entries.keys():
+            state, records = self._read_uidlist(state)
+        unseen = {record.base for record in (records or {}).values() if record.uid >= known}
+        if not entries.keys() >= rows.keys() | unseen:
             # A folder read while files are renamed can miss some: look twice before calling anything expunged.
             again, doubles = maildir.scan(self._path)
             entries = self._settle(again | {b: e for b, e in entries.items() if b not in again and self._there(e)})
@@ -204,20 +208,26 @@ class Sync:
         keywords = uidlist.read_keywords(Path(self._path))
         known = content.claim(self._db, (record.base for record, _ in found))
         modseq = next_modseq(self._path, state)
-        rows = []
+        rows, cur, first, stat = [], f"{self._path}/cur/", state.first, os.stat
+        printed: dict[str, str] = {}  # flags by letters: there are few kinds
         for record, entry in found:
+            name = entry.name
             try:
-                stat = os.stat(f"{self._path}/cur/{entry.name}")
+                seen = stat(cur + name)
             except FileNotFoundError:
                 continue  # renamed between the look and now: the next look finds it, under the UID of the list
-            size = maildir.stated_size(entry.name) or int(record.field("W") or 0) or _rough(stat.st_size)
-            flags = flags_of(entry.letters, keywords)
+            size = maildir.stated_size(name)
+            if size is None:
+                size = int(record.field("W") or 0) or _rough(seen.st_size)
+            letters = entry.letters
+            flags = printed.get(letters)
+            if flags is None:
+                flags = printed[letters] = flags_of(letters, keywords)
             state.count(flags, size)
-            rows.append((
-                state.first + record.uid, stored(entry.name), flags, modseq, size, int(stat.st_mtime),
-                int(stat.st_ctime), stored(record.field("G")), record.field("P"),
-                known.get(record.base, 0),
-            ))  # fmt: skip
+            guid, uidl = (stored(record.field("G")), record.field("P")) if record.fields else ("", "")
+            cid = known.get(record.base, 0) if known else 0
+            rows.append((first + record.uid, stored(name), flags, modseq, size, int(seen.st_mtime), int(seen.st_ctime),
+                         guid, uidl, cid))  # fmt: skip
         self._db.executemany(_INSERT, rows)
 
     def _update(self, state: State, renamed: list[tuple[Row, str]]) -> None:

@@ -64,7 +64,7 @@ class SearchableView(MailboxView):
         count = after = 0
         while not limit or count < limit:
             with self._described(uids, "cid = 0") as (db, state):
-                where, values = chosen(state, uids)
+                where, values = chosen(db, state, uids)
                 query = (
                     "SELECT m.id, m.cid, m.name FROM message m LEFT JOIN text x ON x.cid = m.cid"
                     f" WHERE {where} AND m.id > ? AND x.cid IS NULL ORDER BY m.id LIMIT {min(limit or _BULK, _BULK)}"
@@ -102,7 +102,7 @@ class SearchableView(MailboxView):
 
     def _spans(self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[list[Span], list[int]]:
         """Where the texts lie, in the order of the file, and the UIDs of messages without a kept text."""
-        where, values = chosen(state, uids)
+        where, values = chosen(db, state, uids)
         query = (
             "SELECT m.id - ?, x.start, x.split, x.stop, x.whole FROM message m LEFT JOIN text x ON x.cid = m.cid"
             f" WHERE {where}"

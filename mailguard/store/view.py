@@ -25,6 +25,7 @@ from mailguard.store.sync import Sync, plain
 from mailguard.store.watch import Bell, Registration
 
 _FRESH = 1.0  # seconds for which what was true may be told without another look
+_MANY = 64  # UIDs; fewer are looked up one by one
 _BULK = 200  # messages described at a time, between which others have their turn
 COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; see ``content``."""
@@ -170,7 +171,7 @@ class MailboxView:
         expressions, joins = content.columns_sql(columns)
         query = f"SELECT {', '.join(expressions)} FROM message m {joins}"
         with self._ready(uids, joins, columns) as (db, state):
-            where, values = chosen(state, uids)
+            where, values = chosen(db, state, uids)
             return db.execute(f"{query} WHERE {where} ORDER BY m.id", values).fetchall()
 
     def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -183,6 +184,19 @@ class MailboxView:
                 row.insert(at, content.read(self.raw(uid))[0].body)
                 found.append(tuple(row))
         return found
+
+    def sorted_uids(self, uids: Sequence[int], order: Sequence[tuple[str, bool]]) -> list[int]:
+        """The messages in the order of these columns, each with whether it is reversed; equal ones by UID, missing
+        ones left out. ``sent_at`` is INTERNALDATE where it is unknown (RFC 5256 §3)."""
+        expressions, joins = content.columns_sql(column for column, _ in order)
+        keys = []
+        for (column, down), expression in zip(order, expressions, strict=True):
+            expression = f"coalesce({expression}, m.date)" if column == "sent_at" else expression
+            keys.append(expression + " DESC" * down)
+        with self._ready(uids, joins, [column for column, _ in order]) as (db, state):
+            where, values = chosen(db, state, uids)
+            query = f"SELECT m.id - ? FROM message m {joins} WHERE {where} ORDER BY {', '.join([*keys, 'm.id'])}"
+            return [uid for (uid,) in db.execute(query, (state.first, *values))]
 
     def containing(self, term: str, text: str) -> list[int]:
         """UIDs whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded as sort.fold does);
@@ -285,13 +299,16 @@ class MailboxView:
         raise ExpungedError(f"{self.name}: the file of UID {uid} is gone")
 
 
-def chosen(state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
+def chosen(db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
     """The SQL condition, and its values, for these messages of a mailbox, or for all of them."""
     if uids is None:
         return "m.id BETWEEN ? AND ?", (state.first, state.last)
     if len(uids) == 1:
         return "m.id = ?", (state.first + uids[0],)
-    if uids and list(uids) == list(range(uids[0], uids[0] + len(uids))):
-        return "m.id BETWEEN ? AND ?", (state.first + uids[0], state.first + uids[-1])
-    ids = json.dumps([state.first + uid for uid in uids])
-    return "m.id IN (SELECT value FROM json_each(?))", (ids,)
+    ids = [state.first + uid for uid in uids]
+    if len(ids) > _MANY:
+        # Mostly it is all that is there between the first and the last: one walk, no look-ups.
+        span = (min(ids), max(ids))
+        if [id for (id,) in db.execute("SELECT id FROM message WHERE id BETWEEN ? AND ?", span)] == ids:
+            return "m.id BETWEEN ? AND ?", span
+    return "m.id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
