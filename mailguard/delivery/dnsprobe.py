@@ -12,7 +12,7 @@ from mailguard.delivery.dnsjudge import MAX_LOOKUPS, asks
 from mailguard.net.dial import DialError, dial
 from mailguard.net.resolver import DnsTemporaryError, Resolver, addresses, reverse_name
 
-_CONNECT = 1.2  # seconds for a connection that is only tried
+_CONNECT = 1.0  # seconds for a connection that is only tried
 _LISTED = ipaddress.ip_network("127.0.0.0/8")
 _REFUSED = ipaddress.ip_network("127.255.255.0/24")  # the list does not answer our resolver
 

@@ -12,7 +12,7 @@ from mailguard.net.https import HttpsError, fetch
 from mailguard.net.resolver import Resolver, addresses
 from mailguard.net.tls import Certificate, covers
 
-_FETCH = 1.5  # seconds
+_FETCH = 1.2  # seconds
 _SOON = datetime.timedelta(days=14)
 CertificateFor = Callable[[str], Certificate | None]
 """The certificate shown to a client that asks for a host name; None where there is no TLS."""
