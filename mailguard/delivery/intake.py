@@ -140,8 +140,8 @@ class Intake:
                 plan.where[key] = [f"refused: {lost[key]}"]
                 continue
             new = [account for account in bad if account.key not in waiting]
-            if new and not self._local.put_off(envelope, message, new, recipient):
-                raise OSError("neither the mailbox nor the queue can take the message")
+            if new:
+                self._local.put_off(envelope, message, new, recipient)
             waiting |= {account.key for account in new}
             plan.where[key] += ["queue"] * bool(bad)
         return lost

@@ -152,21 +152,21 @@ class LocalDelivery:
             return next(iter(failed.values()))
         # Those who have it must not get it again with the next attempt: the others wait on their own.
         left = [account for account in route.accounts if account.key in failed]
-        return DELIVERED if self.put_off(envelope, message, left, recipient) else LATER
-
-    def put_off(self, envelope: Envelope, message: Message, accounts: Sequence[Account], recipient: Recipient) -> bool:
-        """Lets accounts that cannot take the message now wait in the queue, each as a recipient of its own; whether
-        that worked."""
-        if self._queue is None:
-            return False
-        plain = [a for a in accounts if not self._router.directory.is_alias(a.address)]
         try:
-            self._queue.put(envelope, message, [replace(recipient, address=a.address) for a in plain])
-            for account in accounts:
-                if account not in plain:  # marked, so that the alias in front of it is passed by
-                    marked = message.prepend(delivered_to(str(account.address)))
-                    self._queue.put(envelope, marked, [replace(recipient, address=account.address)])
+            self.put_off(envelope, message, left, recipient)
         except (OSError, sa.exc.SQLAlchemyError) as error:
             self._log.error("cannot be queued", id=envelope.id, error=str(error), cure=cure(error))
-            return False
-        return True
+            return LATER
+        return DELIVERED
+
+    def put_off(self, envelope: Envelope, message: Message, accounts: Sequence[Account], recipient: Recipient) -> None:
+        """Lets accounts that cannot take the message now wait in the queue, each as a recipient of its own. Raises
+        what ``Queue.put`` raises."""
+        if self._queue is None:
+            raise OSError("there is no queue to wait in")
+        plain = [a for a in accounts if not self._router.directory.is_alias(a.address)]
+        self._queue.put(envelope, message, [replace(recipient, address=a.address) for a in plain])
+        for account in accounts:
+            if account not in plain:  # marked, so that the alias in front of it is passed by
+                marked = message.prepend(delivered_to(str(account.address)))
+                self._queue.put(envelope, marked, [replace(recipient, address=account.address)])
