@@ -253,5 +253,18 @@ def test_a_message_that_was_sent_on_before_is_refused(office: Office) -> None:
         office.receive("ann@next.test", "sales@office.test", "again", "Delivered-To: sales@office.test\r\n")
 
 
+def test_what_waits_outlives_a_power_cut(office: Office) -> None:
+    office.dns.fail("cut.test")
+    for n in range(5):
+        office.submit("bob@cut.test", subject=f"cut-{n}.")
+    office.server.kill()
+    office.dns.mend()
+    office.dns.add("cut.test. MX 10 mx.next.test.")
+    office.server.start()
+    office.server.run("queue", "retry", "--all", "-c", str(office.server.config), config=False)
+    for n in range(5):
+        assert len(office.eventually(lambda n=n: with_subject(office, f"cut-{n}."), 40)) == 1
+
+
 def test_every_delivery_is_told_in_the_log(office: Office) -> None:
     assert any(re.search(r"delivered id=\S+ to=bob@next.test where=mx.next.test", line) for line in office.server.log)
