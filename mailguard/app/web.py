@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from mailguard.auth.authenticator import Authenticator
 from mailguard.auth.signin import SignIns
 from mailguard.auth.websession import WebSessions
 from mailguard.delivery.personal import Personal
 from mailguard.protocol.autoconfig.apple import sign
-from mailguard.server.web import WebApplication
-from mailguard.server.web_account import AccountPages, account_application
+from mailguard.server.web import WebApplication, Wsgi
 from mailguard.server.web_guard import Guard
 from mailguard.server.web_rate import RateLimit
 from mailguard.server.web_settings import providers
@@ -49,8 +49,9 @@ def build_web(
     def count(page: str, status: int) -> None:
         shared.metrics.count("mailguard_web_answers", page=page, status=str(status))
 
-    account = None
-    if main.web.account:
+    def account() -> Wsgi:
+        from mailguard.server.web_account import AccountPages, account_application
+
         sessions = WebSessions(shared.database, authenticator.passwords.stamp, now=now)
         pages = AccountPages(
             Guard(authenticator, sessions, now=now),
@@ -62,8 +63,26 @@ def build_web(
             install_id=uuid.UUID(bytes=server_secret(shared.database, "install")[:16], version=4),
             log=shared.log,
         )
-        account = account_application(pages)
-    return WebApplication(setup, RateLimit(main.web.rate, main.web.burst, now), account, count)
+        made: Wsgi = account_application(pages)
+        return made
+
+    limit = RateLimit(main.web.rate, main.web.burst, now)
+    return WebApplication(setup, limit, Later(account) if main.web.account else None, count)
+
+
+class Later:
+    """A WSGI application that is made at its first request: Flask weighs 6 MB, and most workers never need it."""
+
+    def __init__(self, make: Callable[[], Wsgi]) -> None:
+        self._make = make
+        self._made: Wsgi | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Makes it if need be, and asks it."""
+        with self._lock:
+            made = self._made = self._made or self._make()
+        return made(environ, start_response)
 
 
 def _signer(plan: Plan) -> Callable[[bytes], bytes]:

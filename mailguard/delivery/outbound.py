@@ -9,7 +9,7 @@ from mailguard.delivery.attempt import Attempt, LocalHand, Sign
 from mailguard.delivery.bounce import Reporter
 from mailguard.delivery.mtasts import MAX_POLICY, StsPolicies
 from mailguard.delivery.nexthop import Routes
-from mailguard.delivery.outgoing_tls import ClientContexts, client_contexts
+from mailguard.delivery.outgoing_tls import ClientContexts
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.relay import Relay, TlsReport
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
@@ -32,7 +32,7 @@ def build_relay(
     tls_report: TlsReport | None = None,
 ) -> Relay:
     """The relay with its TLS policies. Raises OSError or ssl.SSLError where ``ca_file`` cannot be read."""
-    contexts = client_contexts(relay.ca_file)
+    contexts = ClientContexts(relay.ca_file)
     sts = StsPolicies(database, resolver, _fetcher(relay, resolver, contexts)) if relay.mta_sts else None
     return Relay(
         relay,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 from mailguard.delivery.dane import verify
 from mailguard.delivery.tlspolicy import TlsPolicy
@@ -21,23 +21,32 @@ class TlsFailedError(TransientError):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
 class ClientContexts:
-    """TLS contexts for outgoing connections: ``checked`` verifies chain and name, ``unchecked`` nothing."""
+    """TLS contexts for outgoing connections, TLS 1.2 or better, made when they are first needed.
 
-    checked: ssl.SSLContext
-    unchecked: ssl.SSLContext
+    ``ca_file`` replaces the system's authorities. Raises OSError, ssl.SSLError where it cannot be read.
+    """
 
+    def __init__(self, ca_file: str = "") -> None:
+        self._ca_file = ca_file
+        if ca_file:
+            self.checked  # noqa: B018 (to fail now)
 
-def client_contexts(ca_file: str = "") -> ClientContexts:
-    """TLS 1.2 or better; ``ca_file`` replaces the system's authorities. Raises OSError, ssl.SSLError."""
-    checked = ssl.create_default_context(cafile=ca_file or None)
-    unchecked = ssl.create_default_context(cafile=ca_file or None)
-    unchecked.check_hostname = False
-    unchecked.verify_mode = ssl.CERT_NONE
-    for context in (checked, unchecked):
+    @cached_property
+    def checked(self) -> ssl.SSLContext:
+        """Verifies chain and name. The system's authorities take 4 MB, which only the relaying worker needs."""
+        context = ssl.create_default_context(cafile=self._ca_file or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return ClientContexts(checked, unchecked)
+        return context
+
+    @cached_property
+    def unchecked(self) -> ssl.SSLContext:
+        """Verifies nothing."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
 
 def shake_hands(stream: Stream, peer: str, names: Sequence[str], policy: TlsPolicy, contexts: ClientContexts) -> str:

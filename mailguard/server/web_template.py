@@ -6,12 +6,13 @@ import hashlib
 import time
 from functools import cache
 from importlib.resources import files
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from mailguard.model.address import unicode_domain
 from mailguard.server.web_answer import Answer
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
@@ -39,6 +40,8 @@ def page(template: str, /, **values: Any) -> bytes:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # 2 MB, and most workers never show a page
+
     made = Environment(
         loader=PackageLoader("mailguard.server", "templates"),
         autoescape=True,
