@@ -105,7 +105,7 @@ def _prepare_sqlite(raw: Any, _record: Any) -> None:
         "busy_timeout=10000",
         "synchronous=NORMAL",
         "foreign_keys=ON",
-        "cache_size=-1024",
+        "cache_size=-256",
     ):
         raw.execute(f"PRAGMA {pragma}")
 
