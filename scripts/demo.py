@@ -160,7 +160,7 @@ def serving(folder: Path, dns: DnsServer) -> Iterator[int]:
 
 def _free_offset() -> int:
     while True:
-        offset = random.randrange(11_000, 60_000)
+        offset = random.randrange(11_000, 31_000)
         with contextlib.ExitStack() as stack:
             try:
                 for port in (25, 587, 465, 143, 993, 110, 995, 80, 443):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -137,7 +138,7 @@ def command(*arguments: str, stdin: str = "") -> str:
 
 def _offset() -> int:
     while True:
-        offset = random.randrange(11_000, 60_000)
+        offset = random.randrange(11_000, 31_000)
         with contextlib.ExitStack() as stack:
             try:
                 for port in (25, 587, 465, 143, 993, 110, 995, 80, 443):
@@ -153,7 +154,9 @@ def rival(base: Path, *names: str) -> Iterator[None]:
     if os.geteuid() != 0:
         raise Absent("the rivals' scripts need root")
     started: list[str] = []
+    lock = (Path(tempfile.gettempdir()) / "mailguard-bench.lock").open("w")  # the rivals have fixed ports
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             subprocess.run(_script(name, "start", base), check=True, stdout=subprocess.DEVNULL)
             started.append(name)
@@ -161,6 +164,7 @@ def rival(base: Path, *names: str) -> Iterator[None]:
     finally:
         for name in reversed(started):
             subprocess.run(_script(name, "stop", base), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        lock.close()
 
 
 def _script(name: str, what: str, base: Path) -> list[str]:

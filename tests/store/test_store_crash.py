@@ -141,6 +141,7 @@ def check(folder: Path, told: list[tuple[str, Any]], *, lose_index: bool) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("lose_index", [False, True], ids=["index", "no-index"])
 def test_kill_at_every_step(tmp_path: Path, lose_index: bool) -> None:
     for count in range(1, 1000):
