@@ -93,8 +93,10 @@ def _parts(config: Config, plan: Plan | None, offline: bool) -> list[Callable[[]
         named(machine.disk, config),
         named(machine.clock),
         named(machine.limits, config),
+        named(machine.watches, config),
         named(service.ports, config, running=running),
         named(service.certificates, config),
+        named(service.signing, config),
         state,
     ]
     return parts if offline else [*parts, named(service.dns, config)]

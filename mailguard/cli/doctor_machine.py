@@ -103,6 +103,18 @@ def limits(config: Config) -> Iterator[Line]:
         yield ok("limits", f"{soft} files may be open")
 
 
+def watches(config: Config) -> Iterator[Line]:
+    """Folders that the kernel may watch for us: each open mailbox is one, in each worker."""
+    try:
+        allowed = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text())
+    except (OSError, ValueError):
+        return
+    needed = 20 * max(1, len(config.directory.accounts)) * config.workers
+    if allowed < needed:
+        cure = f"`sysctl fs.inotify.max_user_watches={4 * needed}`, and the same in /etc/sysctl.d"
+        yield warn("limits", f"{allowed} folders may be watched, {needed} may be needed: new mail shows late", cure)
+
+
 def _owner(path: Path) -> str:
     try:
         return path.owner()

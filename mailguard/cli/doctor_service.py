@@ -113,6 +113,24 @@ def _authority(config: Config) -> Iterator[Line]:
         yield fail("tls", "[acme] is enabled, but nothing listens for http", cure)
 
 
+def signing(config: Config) -> Iterator[Line]:
+    """Whether what leaves is signed."""
+    from mailguard.delivery.dkimkey import DkimKeyError, DkimKeys, KeyState
+
+    keys = DkimKeys(config.data_dir / "dkim")
+    own = sorted({domain.canonical for domain in config.directory.domains.values()})
+    for domain in own:
+        try:
+            signs = [key.selector for key in keys.keys(domain) if key.state is KeyState.SIGNING]
+        except DkimKeyError as error:
+            yield fail("dkim", str(error), "mail of this domain leaves unsigned until then")
+            continue
+        if signs:
+            yield ok("dkim", f"{domain} signs with {', '.join(signs)}")
+        else:
+            yield warn("dkim", f"mail from {domain} is not signed", f"`mailguard dkim add {domain}`, then publish it")
+
+
 def queue(database: Database) -> Iterator[Line]:
     """What waits to leave, and for how long."""
     import sqlalchemy as sa

@@ -128,3 +128,11 @@ def test_certificates(config: Path) -> None:
     text = [line.text for line in told(config) if line.area == "tls"]
     assert any("out of reach" in t for t in text) and any("imap.office.test is left out" in t for t in text)
     assert any("nothing listens for http" in t for t in text)
+
+
+def test_mail_that_is_not_signed(config: Path) -> None:
+    assert [line.mark for line in told(config) if line.area == "dkim"] == ["warn"]
+    assert run(["dkim", "add", "office.test", "-c", str(config)]) == 0
+    assert [line.mark for line in told(config) if line.area == "dkim"] == ["ok"]
+    next((config.parent / "data/dkim/office.test").glob("*.pem")).write_text("rubbish")
+    assert [line.mark for line in told(config) if line.area == "dkim"] == ["fail"]
