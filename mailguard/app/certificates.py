@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mailguard.app.publication import hosted
+from mailguard.app.publication import NEXT_KEY, hosted
 from mailguard.config.edit import replace_file
 from mailguard.config.schema import Config
 from mailguard.net.acme import Acme, AcmeError, new_key, write_pair
@@ -135,10 +135,13 @@ class Certificates:
 
     # -- now ----------------------------------------------------------------------------------------------------
 
-    def renew(self) -> list[str]:
-        """Gets a certificate; returns its names. Raises AcmeError, after which ``may_try`` is False for a while."""
+    def renew(self, *, change_key: bool = False) -> list[str]:
+        """Gets a certificate; returns its names. Raises AcmeError, after which ``may_try`` is False for a while.
+
+        ``change_key`` takes the key of ``prepare_key`` into use.
+        """
         try:
-            names = self._attempt(self.wanted())
+            names = self._attempt(self.wanted(), self.prepare_key() if change_key else self._key("key.pem"))
         except (AcmeError, OSError) as error:
             failed = error if isinstance(error, AcmeError) else AcmeError(str(error))
             self._failed(failed)
@@ -148,8 +151,11 @@ class Certificates:
         self._remember()
         return names
 
-    def _attempt(self, names: list[str]) -> list[str]:
-        key = self._key()
+    def prepare_key(self) -> bytes:
+        """The key that is to follow, made if need be: its TLSA record has to be published before it is used."""
+        return self._key(NEXT_KEY)
+
+    def _attempt(self, names: list[str], key: bytes) -> list[str]:
         for left in range(_ROUNDS - 1, -1, -1):
             try:
                 chain = self.acme.issue(names, key)
@@ -161,12 +167,14 @@ class Certificates:
                 names = others
             else:
                 write_pair(self.path, chain, key)
+                if key != self._key("key.pem"):
+                    self.path.with_name(NEXT_KEY).replace(self.path.with_name("key.pem"))
                 return names
         raise AssertionError("the last round returns or raises")
 
-    def _key(self) -> bytes:
-        """The key of every certificate, so that TLSA records stay true."""
-        path = self.path.with_name("key.pem")
+    def _key(self, name: str) -> bytes:
+        """``key.pem`` is the key of every certificate, so that TLSA records stay true."""
+        path = self.path.with_name(name)
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             write_private(path, new_key())

@@ -14,10 +14,12 @@ from mailguard.model.address import Address, AddressError
 from mailguard.net.acme import Acme
 from mailguard.net.authority import Authority
 from mailguard.net.resolver import DnsResolver, DnsTemporaryError, Resolver, addresses
-from mailguard.net.tls import Certificate, TlsContexts, TlsError, client_context, key_digest
+from mailguard.net.tls import Certificate, TlsContexts, TlsError, client_context, key_digest, private_key_digest
 from mailguard.protocol.autoconfig.records import Plan
 from mailguard.protocol.autoconfig.request import Provider
 from mailguard.server.web_settings import mta_sts_id, mta_sts_policy, providers
+
+NEXT_KEY = "next-key.pem"  # beside the certificate from the CA
 
 
 def hosted(config: Config) -> Mapping[str, Provider]:
@@ -51,6 +53,7 @@ def plans(config: Config, public: Sequence[str], names: Sequence[str] = ()) -> l
             dkim=tuple(dkim_records(config, name)),
             sts_id=sts,
             tlsa=key_digest(certificate) if certificate and signed else "",
+            tlsa_next=_next_key(config),
             acme_account=acme.account_url if acme else "",
             issuer=main.acme.caa if main.acme.enabled else "",
             pacc=main.web.pacc,
@@ -105,6 +108,12 @@ def certificate_of(config: Config) -> Certificate | None:
     """The certificate that is shown under our host name."""
     contexts = tls_contexts(config)
     return contexts.certificate_for(config.main.hostname) if contexts else None
+
+
+def _next_key(config: Config) -> str:
+    """The digest of the key that is to follow, ``""`` where none is prepared."""
+    path = config.issued.with_name(NEXT_KEY) if config.issued else None
+    return private_key_digest(path.read_bytes()) if path and path.exists() else ""
 
 
 def deliverable(config: Config, address: str) -> bool:

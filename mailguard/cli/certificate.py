@@ -93,25 +93,39 @@ def _span(until: float) -> str:
 @certificate.command()
 @config_option
 @click.option("--force", is_flag=True, help="even if none is due")
-def renew(config: Path | None, force: bool) -> None:
+@click.option("--change-key", is_flag=True, help="with the key that `next-key` has made; its TLSA record must be known")
+def renew(config: Path | None, force: bool, change_key: bool) -> None:
     """Ask the CA now, without waiting for the time of the next attempt. A running server takes the new one in."""
     from mailguard.net.acme import AcmeError
 
     loaded = _load(config)
     ours = _ours(loaded)
     ours.memory.holds.clear()  # somebody has looked after the names, or would not ask
-    why = ours.why_due() or _missing(ours) or ("you asked for it" if force else "")
+    why = ours.why_due() or _missing(ours) or ("you asked for it" if force or change_key else "")
     if not why:
         click.echo("none is due; --force gets one all the same")
         return
     click.echo(f"asking {ours.acme.settings.url}: {why}")
     try:
-        names = ours.renew()
+        names = ours.renew(change_key=change_key)
     except AcmeError as error:
         raise fail(f'{error} (is port 80 of these names ours, and `kind = "http"` listened on?)') from None
     finally:
         _give_back(loaded.data_dir)
     click.echo(f"{ours.path}: a certificate for {', '.join(names)}")
+
+
+@certificate.command()
+@config_option
+def next_key(config: Path | None) -> None:
+    """Make the key that is to follow, for those who publish TLSA: its record has to stand before it is used."""
+    from mailguard.net.tls import private_key_digest
+
+    loaded = _load(config)
+    digest = private_key_digest(_ours(loaded).prepare_key())
+    _give_back(loaded.data_dir)
+    click.echo(f"_25._tcp.{loaded.main.hostname}. IN TLSA 3 1 1 {digest}")
+    click.echo("Publish this beside the present one, wait two days, then: mailguard certificate renew --change-key")
 
 
 def _missing(ours: Certificates) -> str:

@@ -29,7 +29,7 @@ def _verdict(record: Record, found: tuple[str, ...], addresses: Sequence[str]) -
         return State.OK, ""
     if not found and record.type == "SRV" and record.data.endswith(" ."):
         return State.OK, ""
-    if not found:
+    if not found or record.ahead:
         return State.MISSING, f"publish {record.type} {record.data}" + _who(record)
     if record.type == "CAA":
         return _caa(record, found)
@@ -60,7 +60,7 @@ def _caa(record: Record, found: tuple[str, ...]) -> tuple[State, str]:
 def _mx(record: Record, found: tuple[str, ...]) -> tuple[State, str]:
     host = record.data.split()[-1]
     hosts = [text.split()[-1].rstrip(".").lower() or "." for text in found]
-    if not found:
+    if not found or record.ahead:
         return State.MISSING, f"publish MX {record.data}: no mail arrives without"
     if "." in hosts:
         return State.DANGEROUS, "remove the null MX: it says that the domain takes no mail"

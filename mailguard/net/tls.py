@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field
@@ -171,11 +171,21 @@ def covers(certificate: Certificate, name: str) -> bool:
 
 def key_digest(certificate: Certificate) -> str:
     """The SHA-256 of the public key in hex, as in TLSA records ``3 1 1`` (RFC 6698)."""
+    return _digest(x509.load_der_x509_certificate(certificate.der).public_key())
+
+
+def private_key_digest(pem: bytes) -> str:
+    """The same of a private key that no certificate has yet."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return _digest(load_pem_private_key(pem, None).public_key())
+
+
+def _digest(key: Any) -> str:
     import hashlib
 
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    key = x509.load_der_x509_certificate(certificate.der).public_key()
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 

@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mailguard.app.certificates import Certificates
+from mailguard.app.publication import plans
 from mailguard.cli.main import run
 from mailguard.config.schema import Config, load_config
 from mailguard.net.acme import Acme, AcmeError
 from mailguard.net.tls import TlsContexts, read_certificate
+from mailguard.protocol.autoconfig.records import records
 from mailguard.testing import FakeClock, FakeResolver
 
 START = datetime.datetime.now(datetime.UTC).timestamp()
@@ -169,6 +171,28 @@ def test_a_ca_that_wants_to_be_left_alone_is(config: Config, dns: FakeResolver, 
     with pytest.raises(AcmeError):
         found.renew()
     assert found.memory.next_attempt - clock() == 6 * 3600
+
+
+def test_the_key_stays_until_the_next_one_is_announced_and_taken(
+    config: Config, dns: FakeResolver, authority: Authority
+) -> None:
+    clock = FakeClock(START)
+
+    def tlsa() -> list[str]:
+        wanted = records(plans(config, ("192.0.2.10",))[0])
+        return [record.data for record in wanted if record.type == "TLSA"]
+
+    ours(config, dns, clock).renew()
+    (first,) = tlsa()
+    ours(config, dns, clock).renew()
+    assert tlsa() == [first]
+    ours(config, dns, clock).prepare_key()
+    _, second = tlsa()
+    assert tlsa()[0] == first
+    ours(config, dns, clock).renew(change_key=True)
+    assert tlsa() == [second]
+    ours(config, dns, clock).renew()
+    assert tlsa() == [second]
 
 
 def test_the_issued_certificate_is_taken_in_and_a_broken_one_is_not(

@@ -13,13 +13,15 @@ from mailguard.protocol.autoconfig.request import Provider, Security
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record: ``name`` is absolute without its last dot, ``data`` in the form of ``net.resolver.Answer`` (TXT
-    unquoted). ``why`` says in a few words what it is for; ``optional`` that mail works without it."""
+    unquoted). ``why`` says in a few words what it is for; ``optional`` that mail works without it, ``ahead`` that it
+    is needed only later, beside another one of its name and type."""
 
     name: str
     type: str
     data: str
     why: str
     optional: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Plan:
 
     ``addresses`` are the server's public addresses, ``dkim`` pairs of selector and the record's text, ``sts_id``
     the id of the MTA-STS policy (``""``: none is published), ``tlsa`` the SHA-256 of the key in hex for zones with
-    DNSSEC, ``acme_account`` the account's URL for CAA, ``issuer`` the CA's name in CAA (``""``: no CAA), and
-    ``reports_to`` who gets reports: local parts for DMARC and for TLS.
+    DNSSEC, ``tlsa_next`` that of the key to follow, ``acme_account`` the account's URL for CAA, ``issuer`` the CA's
+    name in CAA (``""``: no CAA), and ``reports_to`` who gets reports: local parts for DMARC and for TLS.
     """
 
     provider: Provider
@@ -37,6 +39,7 @@ class Plan:
     dkim: Sequence[tuple[str, str]] = ()
     sts_id: str = ""
     tlsa: str = ""
+    tlsa_next: str = ""
     acme_account: str = ""
     issuer: str = "letsencrypt.org"
     dmarc: str = "none"
@@ -80,6 +83,9 @@ def _reports(plan: Plan) -> Iterator[Record]:
     yield Record(f"_smtp._tls.{domain}", "TXT", text, "reports on TLS to us", True)
     if plan.tlsa:
         yield Record(f"_25._tcp.{host}", "TLSA", f"3 1 1 {plan.tlsa}", "our key; only in a zone with DNSSEC", True)
+        if plan.tlsa_next:
+            text = "our next key: publish it two days before the change"
+            yield Record(f"_25._tcp.{host}", "TLSA", f"3 1 1 {plan.tlsa_next}", text, True, ahead=True)
 
 
 def _setup(plan: Plan) -> Iterator[Record]:
