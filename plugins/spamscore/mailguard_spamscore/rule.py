@@ -28,22 +28,29 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The loaded table. ``phrases`` maps a first word to its phrases (words joined by one space), all their
-    words, and weights."""
+    """The loaded table. ``form`` names the signals of mere form. ``phrases`` maps a first word to its phrases (words
+    joined by one space), all their words, and weights."""
 
     signals: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     phrases: Mapping[bytes, tuple[tuple[bytes, frozenset[bytes], float], ...]] = field(default_factory=dict)
+    form: frozenset[str] = frozenset()
     text_limit: float = 5.0
     good_limit: float = -4.0
+    form_limit: float = 2.4
 
     def weigh(self, signals: Signals, words: list[bytes]) -> list[Reason]:
         """The prior reasons of a message; their weights are already cut to the limits."""
-        known = [(self.signals[name], detail) for name, detail in signals.items() if name in self.signals]
-        reasons = [Reason(weight, _fill(text, detail)) for (weight, text), detail in known if weight]
+        reasons: list[Reason] = []
+        form: list[Reason] = []
+        for name, detail in signals.items():
+            weight, text = self.signals.get(name, (0.0, ""))
+            if weight:
+                (form if name in self.form else reasons).append(Reason(weight, _fill(text, detail)))
         _limit(reasons, self.good_limit)
+        _limit(form, self.form_limit)
         said = self.said(words)
         _limit(said, self.text_limit)
-        return reasons + said
+        return reasons + form + said
 
     def said(self, words: list[bytes]) -> list[Reason]:
         """The words and phrases of the table a text contains."""
@@ -130,4 +137,6 @@ def _build(table: dict[str, Any]) -> Rules:
             if words and weight:
                 phrases.setdefault(words[0], []).append((b" ".join(words), frozenset(words), float(weight)))
     limit = table["limit"]
-    return Rules(signals, {w: tuple(p) for w, p in phrases.items()}, float(limit["text"]), float(limit["good"]))
+    form = frozenset(name for name, entry in table["signal"].items() if entry.get("form"))
+    limits = (float(limit[name]) for name in ("text", "good", "form"))
+    return Rules(signals, {w: tuple(p) for w, p in phrases.items()}, form, *limits)
