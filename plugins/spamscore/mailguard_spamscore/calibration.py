@@ -24,7 +24,7 @@ COLD_LINE = 4.0
 """With nothing learnt: the rules alone must be this sure."""
 SEEN_LINE = 3.0
 """With SPAM_NEEDED spam learnt."""
-TAUGHT_LINE = 2.35
+TAUGHT_LINE = 2.5
 """With HAM_NEEDED ham learnt, too."""
 PROVEN_LINE = 1.2
 """With CONFIRMED_NEEDED ham confirmed after arrival, too."""
