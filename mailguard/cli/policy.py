@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from mailguard.cli.installation import config_option, find_installation, json_option
+from mailguard.cli.lists import allow, deny
 from mailguard.cli.why import local_time
 from mailguard.pipeline.effective import effective as effective_rows
 from mailguard.pipeline.replay import Replay, replay, run_tests
@@ -17,7 +18,11 @@ from mailguard.state import record
 
 @click.group()
 def policy() -> None:
-    """Show, test and compare policies."""
+    """Show, test, compare and change policies."""
+
+
+policy.add_command(allow)
+policy.add_command(deny)
 
 
 @policy.command()

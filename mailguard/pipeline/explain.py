@@ -232,11 +232,11 @@ def remedies(record: Record) -> Iterator[str]:
     kind, _, name = record.decision.partition(" ")
     if record.stage == "message" and record.author and not record.account:
         if record.action == "accept" and kind in ("default", "allow"):
-            yield f'deny = ["{record.author}"] in [policy] refuses it, in an [[override]] for a recipient leads to Junk'
+            yield f"mailguard policy deny {record.author}    (--for RECIPIENT: to that one's Junk)"
             return
         told = next(_allowed(record, [w for w in weighed(record) if not w.observed]), "")
         if told.startswith("with "):
-            yield f'allow = ["{record.author}"] in [policy], or in an [[override]] for one recipient'
+            yield f"mailguard policy allow {record.author}    (--for RECIPIENT: for that one alone)"
     if kind == "check":
         word = record.data.get("findings", {}).get(name, {}).get("word", "?")
         yield f'on = {{ {word} = "score 1" }} in the [[check]] {name}, or mode = "observe" to watch it for a while'

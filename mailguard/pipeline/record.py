@@ -19,6 +19,8 @@ from mailguard.state import history, kv, record
 from mailguard.state.database import Database
 from mailguard.state.record import Row
 
+_MAX_REASON, _MAX_DETAIL = 500, 2000  # characters kept of what a plugin says
+
 Later = Callable[[sa.Connection], None]
 
 
@@ -211,8 +213,13 @@ def verdict_row(
 
 
 def _finding(finding: Finding, ms: float | None) -> Row:
-    told = {"word": finding.word, "reason": finding.reason, "detail": finding.detail, "points": finding.points}
-    told["reasons"] = [list(pair) for pair in finding.reasons[:20]]
+    told: Row = {
+        "word": finding.word,
+        "reason": finding.reason[:_MAX_REASON],
+        "detail": finding.detail[:_MAX_DETAIL],
+        "points": finding.points,
+        "reasons": [[points, str(text)[:_MAX_REASON]] for points, text in finding.reasons[:20]],
+    }
     told["ms"] = None if ms is None else round(ms, 2)
     return {key: value for key, value in told.items() if value not in ("", None, [])}
 
