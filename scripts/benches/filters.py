@@ -60,7 +60,7 @@ def rows() -> Iterator[Row]:
         subprocess.run(line, cwd=SHARED / "bench", check=True)
         with (
             _names(base),
-            harness.rival(base, "dovecot", "rspamd", "postfix"),
+            harness.rival(base, "postfix", "dovecot", "rspamd"),
             harness.ours(base / "ours", users=USERS, policy=POLICY, settings=SETTINGS) as server,
         ):
             _awake()
