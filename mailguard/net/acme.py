@@ -158,7 +158,8 @@ class Acme:
         """Puts the answers where the web part finds them, and tells the CA to look; takes them away at the end."""
         from acme import challenges, messages
 
-        self.challenges.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.challenges.mkdir(parents=True, exist_ok=True)
+        self.challenges.chmod(0o755)  # whoever asks here, root included, it is the server that answers
         written: list[Path] = []
         try:
             for authorization in order.authorizations:
@@ -171,6 +172,7 @@ class Acme:
                 response, validation = found[0].response_and_validation(client.net.key)
                 path = self.challenges / found[0].chall.encode("token")
                 path.write_text(validation)
+                path.chmod(0o644)
                 written.append(path)
                 client.answer_challenge(found[0], response)
             yield
@@ -209,9 +211,12 @@ def _refused(error: Any) -> AcmeError:
 
 
 def write_pair(path: Path, chain: bytes, key: bytes) -> None:
-    """Chain and key as one file for our eyes only, replaced in one step, durable."""
+    """Chain and key as one file, replaced in one step, durable; only the owner of the data folder may read it."""
     fresh = path.with_name(f".{path.name}.new")
     write_private(fresh, chain.rstrip(b"\n") + b"\n" + key)
+    if os.geteuid() == 0:
+        owner = path.parent.parent.stat()
+        os.chown(fresh, owner.st_uid, owner.st_gid)
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     fresh.replace(path)

@@ -59,7 +59,6 @@ class _Loaded:
     contexts: Mapping[str, ssl.SSLContext]
     certificate: Certificate
     certificates: Mapping[str, Certificate]
-    stamp: tuple[float, ...]
 
 
 class TlsContexts:
@@ -75,6 +74,7 @@ class TlsContexts:
         self._base = base
         self._issued = issued
         self.issued_problem = ""
+        self._seen: tuple[int, ...] = ()
         self._loaded = self._load()
 
     def server_context(self) -> ssl.SSLContext:
@@ -97,11 +97,14 @@ class TlsContexts:
 
     def reload(self) -> None:
         """Reads the files again. Raises TlsError, and the old ones stay."""
-        self._loaded = self._load()
+        fresh = self._load()
+        if self.issued_problem and self._loaded.certificate.path == self._issued:
+            raise TlsError(self.issued_problem)  # the one in memory is better than a self-signed one
+        self._loaded = fresh
 
     def changed(self) -> bool:
-        """Whether a file has changed since it was read."""
-        return self._stamp() != self._loaded.stamp
+        """Whether a file has changed since it was read, well or in vain."""
+        return self._stamp() != self._seen
 
     def _files(self) -> list[tuple[tuple[str, ...], Path, Path]]:
         own = ((), *self._own())
@@ -118,14 +121,15 @@ class TlsContexts:
                 self.issued_problem = str(error)
         return self._base / self._settings.certificate, self._base / self._settings.key
 
-    def _stamp(self) -> tuple[float, ...]:
+    def _stamp(self) -> tuple[int, ...]:
         named = [(self._settings.certificate, self._settings.key)]
         named += [(d.certificate, d.key) for d in self._settings.domain]
         paths = [self._base / path for pair in named for path in pair] + ([self._issued] if self._issued else [])
-        return tuple(path.stat().st_mtime_ns / 1e9 if path.exists() else 0.0 for path in paths)
+        # That of the inode, not of the content: a file that is made readable counts, too.
+        return tuple(path.stat().st_ctime_ns if path.exists() else 0 for path in paths)
 
     def _load(self) -> _Loaded:
-        stamp = self._stamp()
+        self._seen = self._stamp()
         contexts: dict[str, ssl.SSLContext] = {}
         certificates: dict[str, Certificate] = {}
         first: tuple[ssl.SSLContext, Certificate] | None = None
@@ -137,7 +141,7 @@ class TlsContexts:
                 certificates[name.lower()] = certificate
         assert first is not None
         _choose_by_name(first[0], contexts)
-        return _Loaded(first[0], contexts, first[1], certificates, stamp)
+        return _Loaded(first[0], contexts, first[1], certificates)
 
 
 def client_context(*, ca_file: str = "", verify: bool = True) -> ssl.SSLContext:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sqlite3
 from pathlib import Path
@@ -51,6 +53,17 @@ def prepare(database: Database) -> None:
             _adopt(connection)
         elif version != head():  # nobody was faster
             upgrade(connection)
+    _give_away(database)
+
+
+def _give_away(database: Database) -> None:
+    """A database that root has made is to be the server's own user's: whoever owns the data folder."""
+    path = Path(database.engine.url.database or "")
+    if database.is_sqlite and os.geteuid() == 0 and path.is_file():
+        owner = path.parent.stat()
+        for file in (path, *path.parent.glob(f"{path.name}-*")):
+            with contextlib.suppress(OSError):
+                os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def _version(connection: sa.Connection) -> str:

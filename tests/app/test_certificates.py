@@ -18,7 +18,7 @@ from mailguard.app.publication import plans
 from mailguard.cli.main import run
 from mailguard.config.schema import Config, load_config
 from mailguard.net.acme import Acme, AcmeError
-from mailguard.net.tls import TlsContexts, read_certificate
+from mailguard.net.tls import TlsContexts, TlsError, read_certificate
 from mailguard.protocol.autoconfig.records import records
 from mailguard.testing import FakeClock, FakeResolver
 
@@ -206,7 +206,19 @@ def test_the_issued_certificate_is_taken_in_and_a_broken_one_is_not(
     tls.reload()
     assert tls.certificates()[0].path == config.issued != own
     assert config.issued is not None
+    good = config.issued.read_bytes()
     config.issued.write_text("rubbish")
+    assert tls.changed()
+    with pytest.raises(TlsError, match=r"acme/certificate\.pem"):
+        tls.reload()
+    assert tls.certificates()[0].path == config.issued  # what is in memory still serves
+    assert not tls.changed()  # said once, not every second
+    again = TlsContexts(config.main.tls, config.base, issued=config.issued)
+    assert again.certificates()[0].path == own and str(config.issued) in again.issued_problem
+    config.issued.write_bytes(good)
+    assert tls.changed()
     tls.reload()
-    assert tls.certificates()[0].path == own and "rubbish" not in tls.issued_problem
-    assert str(config.issued) in tls.issued_problem
+    assert tls.issued_problem == ""
+    # One file of both, as others read it who sign with it.
+    assert serialization.load_pem_private_key(good, None) is not None
+    assert len(x509.load_pem_x509_certificates(good)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 from pathlib import Path
 
@@ -104,6 +105,14 @@ def test_a_database_is_copied_before_it_is_changed(
     raw = sqlite3.connect(copy)
     assert raw.execute("SELECT count(*) FROM credential").fetchone() == (0,)
     raw.close()
+    database.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to own folders of others")
+def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path, database: Database) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    migrate.prepare(database)
+    assert {path.stat().st_uid for path in tmp_path.glob("state.db*")} == {65534}
     database.close()
 
 
