@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -151,11 +152,12 @@ def _ask_all(ctx: Context[DnsblOptions], questions: Iterable[tuple[DnsList, str]
     asked = [(one, name) for one, subject in questions if (name := _name(one, subject))]
     if not asked:
         return None
+    until = time.monotonic() + ctx.deadline * 0.8
     if len(asked) == 1:
-        hits = [_ask(ctx, *asked[0])]
+        hits = [_ask(ctx, *asked[0], until)]
     else:
         with ThreadPoolExecutor(len(asked), "dnsbl") as pool:
-            hits = list(pool.map(lambda question: _ask(ctx, *question), asked))
+            hits = list(pool.map(lambda question: _ask(ctx, *question, until), asked))
     return _finding(hits)
 
 
@@ -172,12 +174,20 @@ def _reversed(ip: str) -> str:
     return reverse_name(ip).removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
 
 
-def _ask(ctx: Context[DnsblOptions], one: DnsList, name: str) -> Hit:
+def _addresses(ctx: Context[DnsblOptions], name: str, until: float) -> tuple[str, ...]:
+    """The addresses of a name, asked in the time that is left. Raises DnsTemporaryError."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise DnsTemporaryError(f"{name}: no time left to ask")
+    return ctx.dns.query(name, "A", timeout=left).records
+
+
+def _ask(ctx: Context[DnsblOptions], one: DnsList, name: str, until: float) -> Hit:
     try:
-        answers = [a for a in ctx.dns.query(name, "A").records if ipaddress.ip_address(a) in LOOPBACK]
+        answers = [a for a in _addresses(ctx, name, until) if ipaddress.ip_address(a) in LOOPBACK]
         if any(ipaddress.ip_address(a) in REFUSALS for a in answers):
             return Hit(one, ill="it refuses to answer us: it wants to be asked through a resolver of our own")
-        if answers and ctx.options.health_check and (ill := _illness(ctx, one)):
+        if answers and ctx.options.health_check and (ill := _illness(ctx, one, until)):
             return Hit(one, ill=ill)
     except DnsTemporaryError as error:
         return Hit(one, ill=f"it does not answer now ({error})")
@@ -186,12 +196,12 @@ def _ask(ctx: Context[DnsblOptions], one: DnsList, name: str) -> Hit:
     return Hit(one, answer, code)
 
 
-def _illness(ctx: Context[DnsblOptions], one: DnsList) -> str:
+def _illness(ctx: Context[DnsblOptions], one: DnsList, until: float) -> str:
     """Why the list is not to be believed, ``""`` if it is well (RFC 5782 §5). The resolver remembers the answers."""
     test, never = ("2.0.0.127", "1.0.0.127") if one.ask == "ip" else ("test", "invalid")
-    if ctx.dns.query(f"{never}.{one.zone}", "A").records:
+    if _addresses(ctx, f"{never}.{one.zone}", until):
         return "it lists everybody: it was given up, or its name is someone else's now"
-    if one.kind == "block" and not ctx.dns.query(f"{test}.{one.zone}", "A").records:
+    if one.kind == "block" and not _addresses(ctx, f"{test}.{one.zone}", until):
         return "it does not list its own test entry: it was given up"
     return ""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 import mailguard_dnsbl
-from mailguard.plugin import Finding
-from mailguard.testing import FakeResolver, make_envelope, make_message, make_session, run_check
+from mailguard.plugin import Answer, DnsTemporaryError, Finding
+from mailguard.testing import FakeResolver, Harness, make_envelope, make_message, make_session, run_check
 
 CLIENT = make_session("8.8.4.4")
 WELL = {"2.0.0.127.bl.example A": "127.0.0.2"}
@@ -56,6 +57,27 @@ def test_only_healthy_lists_are_believed(zone: dict[str, Any], word: str, why: s
     finding = check(zone)
     assert (finding.word, finding.points) == (word, 0)
     assert why in finding.detail
+
+
+class Slow(FakeResolver):
+    """Silent about one list: takes all the time that it is given."""
+
+    def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> Answer:
+        assert timeout is not None
+        if "silent" in name:
+            time.sleep(timeout)
+            raise DnsTemporaryError(name)
+        return super().query(name, rdtype)
+
+
+def test_a_silent_list_takes_no_more_than_its_share_of_the_deadline() -> None:
+    dns = Slow({**WELL, "4.4.8.8.bl.example A": "127.0.0.2"})
+    options = {"lists": [{"zone": "silent.example"}, {"zone": "bl.example"}]}
+    with Harness(mailguard_dnsbl, dns=dns, options=options) as harness:
+        object.__setattr__(harness.ctx, "deadline", 0.3)
+        finding = harness.check(session=CLIENT)
+    assert finding is not None
+    assert (finding.word, finding.facts["ill"]) == ("listed", ["silent.example"])
 
 
 def test_a_dead_list_does_not_silence_the_others() -> None:
