@@ -39,6 +39,31 @@ class SubmissionSettings(BaseModel):
     )
 
 
+# Built once: to build them for each message costs more than to run them.
+_who: sa.BindParameter[str] = sa.bindparam("who")
+_mine = sa.and_(_r.account == _who, _r.recipient.in_(sa.bindparam("wanted", expanding=True)))
+_KNOWN = sa.select(_r.recipient).where(_mine)
+_TOUCH = sa.update(sent_recipient).where(_mine).values(last_at=sa.bindparam("moment"))
+_REMEMBER = sent_recipient.insert()
+_MORE = (
+    sa.update(sent_hour)
+    .where(_h.account == _who, _h.hour == sa.bindparam("this"))
+    .values(messages=_h.messages + 1, recipients=_h.recipients + sa.bindparam("more", type_=sa.Integer))
+)
+_FIRST = sent_hour.insert()
+
+
+def _sum(column: sa.Column[int], *, hour: bool) -> sa.ColumnElement[int]:
+    counted = sa.case((_h.hour >= sa.bindparam("this"), column), else_=0) if hour else column
+    return sa.func.coalesce(sa.func.sum(counted), 0)
+
+
+_SENT = sa.select(
+    *(_sum(column, hour=hour) for hour in (True, False) for column in (_h.messages, _h.recipients))
+).where(_h.account == _who, _h.hour >= sa.bindparam("since"))
+_NEW = sa.select(sa.func.count()).where(_r.account == _who, _r.first_at > sa.bindparam("since"))
+
+
 @dataclass(frozen=True, slots=True)
 class Excess:
     """Why a message must be held; ``alert`` when nobody has been told today."""
@@ -70,38 +95,32 @@ class Allowance:
     def _note_recipients(self, connection: sa.Connection, account: str, recipients: Sequence[str], now: float) -> int:
         """Remembers the recipients; returns how many are new."""
         wanted = [key[:320] for key in dict.fromkeys(recipients)]
-        mine = sa.and_(_r.account == account, _r.recipient.in_(wanted))
-        known = set(connection.execute(sa.select(_r.recipient).where(mine)).scalars())
+        known = set(connection.execute(_KNOWN, {"who": account, "wanted": wanted}).scalars())
         if known:
-            connection.execute(sa.update(sent_recipient).where(mine).values(last_at=now))
+            connection.execute(_TOUCH, {"who": account, "wanted": wanted, "moment": now})
         new = [{"account": account, "recipient": key, "first_at": now, "last_at": now} for key in wanted]
         new = [row for row in new if row["recipient"] not in known]
         if new:
-            connection.execute(sa.insert(sent_recipient), new)
+            connection.execute(_REMEMBER, new)
         return len(new)
 
     @staticmethod
     def _note_message(connection: sa.Connection, account: str, recipients: int, hour: int) -> None:
-        more = {"messages": _h.messages + 1, "recipients": _h.recipients + recipients}
-        mine = sa.and_(_h.account == account, _h.hour == hour)
-        if not connection.execute(sa.update(sent_hour).where(mine).values(more)).rowcount:
-            values = {"account": account, "hour": hour, "messages": 1, "recipients": recipients}
-            connection.execute(sa.insert(sent_hour).values(values))
+        if not connection.execute(_MORE, {"who": account, "this": hour, "more": recipients}).rowcount:
+            connection.execute(_FIRST, {"account": account, "hour": hour, "messages": 1, "recipients": recipients})
 
     def _excess(self, connection: sa.Connection, account: str, new: int, now: float) -> str:
         s, hour = self._settings, int(now // 3600)
-        sums = sa.select(sa.func.coalesce(sa.func.sum(_h.messages), 0), sa.func.coalesce(sa.func.sum(_h.recipients), 0))
-        for span, since, most in (
-            ("hour", hour, (s.messages_per_hour, s.recipients_per_hour)),
-            ("day", hour - 23, (s.messages_per_day, s.recipients_per_day)),
+        sent = connection.execute(_SENT, {"who": account, "this": hour, "since": hour - 23}).one()
+        for span, counts, most in (
+            ("hour", sent[:2], (s.messages_per_hour, s.recipients_per_hour)),
+            ("day", sent[2:], (s.messages_per_day, s.recipients_per_day)),
         ):
-            sent = connection.execute(sums.where(_h.account == account, _h.hour >= since)).one()
-            for what, count, limit in zip(("messages", "recipients"), sent, most, strict=True):
+            for what, count, limit in zip(("messages", "recipients"), counts, most, strict=True):
                 if limit and count > limit:
                     return f"{account}: {count} {what} in one {span}, {what}_per_{span} of [submission] is {limit}"
         if new and s.new_recipients_per_day:
-            first = sa.select(sa.func.count()).where(_r.account == account, _r.first_at > now - _DAY)
-            count = connection.execute(first).scalar_one()
+            count = connection.execute(_NEW, {"who": account, "since": now - _DAY}).scalar_one()
             if count > s.new_recipients_per_day:
                 cap = f"new_recipients_per_day of [submission] is {s.new_recipients_per_day}"
                 return f"{account}: {count} recipients in one day that it never wrote to before, {cap}"
