@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from .part import fields_of
+from .part import blank_line, fields_of
 
-_BLANK = re.compile(rb"\r?\n\r?\n")
 _START = re.compile(rb"^(?=[!-9;-~]+[ \t]*:)", re.M)
 _MAX_HEAD = 64 * 1024
 _MAX_BODY = 256 * 1024
@@ -23,8 +22,8 @@ def arriving(raw: bytes, *, helo: str, ptr: str, ip: str, hostname: str) -> byte
 
 def arrived(stored: bytes, hostname: str) -> bytes:
     """A delivered file without what we put above our Received field, and without any verdict of ours below."""
-    cut = _BLANK.search(stored, 0, _MAX_HEAD)
-    end = cut.start() if cut else min(len(stored), _MAX_HEAD)
+    cut = blank_line(stored, 0, _MAX_HEAD)
+    end = cut[0] if cut else min(len(stored), _MAX_HEAD)
     pieces = [p for p in _START.split(stored[:end]) if p]
     by_us = re.compile(rb"received[ \t]*:.{0,1000}?\bby\s+" + re.escape(hostname.encode()), re.I | re.S)
     own = next((i for i, p in enumerate(pieces) if by_us.match(p)), -1)
@@ -35,8 +34,8 @@ def arrived(stored: bytes, hostname: str) -> bytes:
 
 def digest(raw: bytes) -> str:
     """Names a message by its Message-ID, From, Date and body, so that it is the same after delivery and moves."""
-    cut = _BLANK.search(raw, 0, _MAX_HEAD)
-    head, body = (raw[: cut.start()], raw[cut.end() : cut.end() + _MAX_BODY]) if cut else (raw[:_MAX_HEAD], b"")
+    cut = blank_line(raw, 0, _MAX_HEAD)
+    head, body = (raw[: cut[0]], raw[cut[1] : cut[1] + _MAX_BODY]) if cut else (raw[:_MAX_HEAD], b"")
     known: dict[bytes, bytes] = {}
     for name, value in fields_of(head):
         known.setdefault(name, value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
@@ -21,6 +22,7 @@ from .signal_header import header_signals
 from .token import Features, extract
 
 _MAX_OPEN = 64
+_MAX_PLACES = 1000
 _LEAST_PRIOR = 0.4
 _PRIOR_HALF = 100.0
 _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
@@ -64,6 +66,7 @@ class Judge:
         self.renewed: list[str] = []
         self.shared = self._model(folder / "global.spam", GLOBAL)
         self._open: OrderedDict[str, Model] = OrderedDict()
+        self._places: dict[str, str] = {}
         self._lock = Lock()
         self._chance = random.Random(seed)
 
@@ -76,9 +79,14 @@ class Judge:
             if model:
                 self._open.move_to_end(account)
                 return model
-            path = self.path_of(account)
-            if not create and not path.exists():
+            place = self._places.get(account)
+            if place is None:
+                if len(self._places) > _MAX_PLACES:
+                    self._places.clear()
+                place = self._places[account] = str(self.path_of(account))
+            if not create and not os.path.exists(place):  # noqa: PTH110 - on the path of every message
                 return None
+            path = Path(place)
             model = self._open[account] = self._model(path, PERSONAL)
             if len(self._open) > _MAX_OPEN:
                 self._open.popitem(last=False)  # closed when the last thread lets go of it
@@ -109,11 +117,8 @@ class Judge:
         signals = header_signals(features.tree, circumstance.now)
         signals.update(content_signals(features))
         signals.update(circumstance.signals)
-        features = replace(
-            features,
-            tags=[*features.tags, *[b"rule:" + name.encode() for name in signals]],
-            local=[*features.local, *circumstance.tokens],
-        )
+        features.tags += [b"rule:" + name.encode() for name in signals]
+        features.local += circumstance.tokens
         prior = tuple(self.rules.weigh(signals, features.words))
         return Seen(features, index(features), prior)
 

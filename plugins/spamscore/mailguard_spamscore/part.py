@@ -15,7 +15,6 @@ MAX_PARTS = 64
 MAX_DEPTH = 8
 MAX_LEAF = 96 * 1024
 
-_BLANK = re.compile(rb"\r?\n\r?\n")
 _FIELD = re.compile(rb"^([!-9;-~]{1,80})[ \t]*:[ \t]*(.*(?:\n[ \t].*)*)", re.M)
 _FOLD = re.compile(rb"\n[ \t]+")
 _PARAM = re.compile(rb';\s*([a-z0-9*-]{1,30})\s*=\s*(?:"([^"]{0,300})"|([^\s;"]{1,300}))', re.I)
@@ -59,7 +58,17 @@ class Tree:
 def fields_of(head: bytes) -> list[tuple[bytes, bytes]]:
     """Split a header section into (lower-case name, unfolded value) pairs; lines that are no fields are skipped."""
     head = head[:MAX_HEAD].replace(b"\r\n", b"\n")
-    return [(name.lower(), _FOLD.sub(b" ", value)) for name, value in _FIELD.findall(head)]
+    return [(name.lower(), _FOLD.sub(b" ", value) if b"\n" in value else value) for name, value in _FIELD.findall(head)]
+
+
+def blank_line(raw: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """Where the header ends and where the body begins: the first empty line between two places."""
+    wide = raw.find(b"\n\r\n", start, end)
+    bare = raw.find(b"\n\n", start, end if wide < 0 else wide + 1)
+    at = bare if bare >= 0 else wide
+    if at < 0:
+        return None
+    return (at - 1 if at > start and raw[at - 1] == 13 else at), at + (2 if bare >= 0 else 3)
 
 
 def params_of(value: bytes) -> dict[bytes, bytes]:
@@ -82,8 +91,8 @@ def decode(body: bytes, encoding: bytes) -> bytes:
 
 def walk(raw: bytes) -> Tree:
     """Look at a whole message. Bounds: 64 KiB of header, 64 parts, depth 8, 96 KiB of each leaf."""
-    cut = _BLANK.search(raw, 0, MAX_HEAD)
-    head_end, body_start = (cut.start(), cut.end()) if cut else (min(len(raw), MAX_HEAD), min(len(raw), MAX_HEAD))
+    whole = min(len(raw), MAX_HEAD)
+    head_end, body_start = blank_line(raw, 0, MAX_HEAD) or (whole, whole)
     tree = Tree(fields_of(raw[:head_end]), size=len(raw))
     todo = [(tree.fields, body_start, len(raw), 0)]
     while todo:
@@ -152,7 +161,7 @@ def _section(raw: bytes, start: int, end: int, depth: int) -> tuple[list[tuple[b
     if raw.startswith((b"\n\n", b"\n\r\n", b"\r\n\r\n"), start):
         body = start + (4 if raw.startswith(b"\r\n\r\n", start) else 3 if raw.startswith(b"\n\r\n", start) else 2)
         return [], min(body, end), end, depth
-    cut = _BLANK.search(raw, start, min(end, start + MAX_HEAD))
+    cut = blank_line(raw, start, min(end, start + MAX_HEAD))
     if not cut:
         return fields_of(raw[start:end]), end, end, depth
-    return fields_of(raw[start : cut.start()]), cut.end(), end, depth
+    return fields_of(raw[start : cut[0]]), cut[1], end, depth

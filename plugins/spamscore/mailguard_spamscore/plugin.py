@@ -27,6 +27,7 @@ from mailguard.plugin import (
 
 from .desk import Desk
 from .office import Office
+from .prior import begin_with
 from .rule import shipped
 from .school import SHARE
 
@@ -36,6 +37,9 @@ class SpamscoreOptions(Options):
 
     rules: Path | None = Field(
         default=None, description="the office's own table of weights, read after the shipped one"
+    )
+    prior: Path | None = Field(
+        default=None, description="a model made by scripts/train-prior, to begin with where nothing was learnt yet"
     )
     learn: bool = Field(default=True, description="learn from what people move into Junk and out of it")
     patience: Duration = Field(
@@ -75,6 +79,8 @@ class SpamScore:
         old = self._offices.pop(ctx.state_dir, None)
         if old:
             old.close()
+        if ctx.options.prior:
+            begin_with(ctx.options.prior, ctx.state_dir)
         office = self._offices[ctx.state_dir] = Office(
             ctx.state_dir, ctx.store, rules=ctx.options.rules, share=ctx.options.share, hostname=ctx.hostname
         )

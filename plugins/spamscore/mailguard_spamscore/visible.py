@@ -51,6 +51,7 @@ _DROPPED = (b"script", b"style", b"title")
 _HIDING = re.compile(
     rb"display\s*:\s*none|font-size\s*:\s*[01](?:px|pt)?\s*(?:[;\"']|$)|visibility\s*:\s*hidden|opacity\s*:\s*0\s*(?:[;\"']|$)"
 )
+_MAY_HIDE = (b"none", b"hidden", b"opacity", b"size:0", b"size: 0", b"size:1", b"size: 1")
 _INLINE = frozenset(b"b i u em strong font span big small sup sub wbr o:p".split())
 _INLINE_TAGS = _INLINE | {b"/" + name for name in _INLINE}
 _TAG = re.compile(rb"<(/?[a-z!][a-z0-9:]{0,15})([^<>]{0,3000})>")
@@ -238,10 +239,7 @@ def _links(names: list[bytes], attributes: list[bytes], texts: list[bytes]) -> l
 def _hidden(names: list[bytes], attributes: list[bytes], texts: list[bytes]) -> int:
     total = 0
     for i, attribute in enumerate(attributes):
-        if (
-            (b"none" in attribute or b"hidden" in attribute or b"font-size" in attribute or b"opacity" in attribute)
-            and _HIDING.search(attribute)
-        ):  # fmt: skip
+        if attribute and any(sign in attribute for sign in _MAY_HIDE) and _HIDING.search(attribute):
             end = b"/" + names[i]
             for j in range(i, min(len(names), i + 60)):
                 if j > i and names[j] == end:

@@ -46,6 +46,16 @@ def test_plain_spam_is_junk_with_nothing_learnt(bench):
             "On Monday Bob wrote:\n> does it work?\nYes.\n",
             [("In-Reply-To", "<1@b>")],
         ),
+        (
+            "Einladung: Budgetrunde",
+            "BEGIN:VCALENDAR\nMETHOD:REQUEST\nBEGIN:VEVENT\nSUMMARY:Budgetrunde\nEND:VEVENT\nEND:VCALENDAR\n",
+            [("MIME-Version", "1.0"), ("Content-Type", "text/calendar; charset=utf-8; method=REQUEST")],
+        ),
+        (
+            "Backup of fileserver finished",
+            "0 errors, 3 warnings, 120 GB in 2:10 h\n",
+            [("Auto-Submitted", "auto-generated")],
+        ),
         ("Your order 4711 has shipped", "Track it at https://parcel.example/t/4711 . Thank you for your order!\n", ()),
         (
             "Password changed",

@@ -8,6 +8,7 @@ from mailguard_spamscore.calibration import COLD_LINE, PROVEN_LINE, SEEN_LINE, T
 from mailguard_spamscore.journal import Journal
 from mailguard_spamscore.judge import Judge
 from mailguard_spamscore.model import BINS, PERSONAL, Model
+from mailguard_spamscore.prior import begin_with, train_prior
 from mailguard_spamscore.rule import RuleError, load_rules
 from mailguard_spamscore.school import HEAD_START, MOST_SHARED_A_DAY, School
 
@@ -150,3 +151,19 @@ def test_an_offices_own_table_replaces_and_adds(tmp_path):
     assert shipped.signals["url_ip"][0] > 0 == own.signals["url_ip"][0]
     assert own.signals["url_ip"][1] == shipped.signals["url_ip"][1]
     assert [r.weight for r in own.said([b"the", b"secret", b"project"])] == [-3.0]
+
+
+def test_a_prior_is_reproducible_and_begun_with_once(tmp_path):
+    mail = [(spam(n), 1) for n in range(30)] + [(invoice(n), 0) for n in range(30)]
+    assert train_prior(mail, tmp_path / "a.spam") == (30, 30)
+    train_prior(mail, tmp_path / "b.spam")
+    assert (tmp_path / "a.spam").read_bytes() == (tmp_path / "b.spam").read_bytes()
+    office = tmp_path / "office"
+    office.mkdir()
+    assert begin_with(tmp_path / "a.spam", office)
+    assert not begin_with(tmp_path / "b.spam", office)
+    judge = Judge(office, load_rules())
+    assert (judge.shared.ham, judge.shared.spam) == (0, 0)
+    scores = [judge.judge(judge.look(raw)).score.shared for raw in (spam(99), invoice(99))]
+    assert scores[0] > 0.5 > -0.5 > scores[1]
+    judge.close()
