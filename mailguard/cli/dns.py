@@ -69,7 +69,7 @@ def show(config: Path | None, given: tuple[str, ...], domain: str | None, style:
     if as_json or style == "json":
         click.echo(json.dumps([_as_dict(record) for record in wanted], indent=1))
     elif style == "nsupdate":
-        click.echo("\n".join(nsupdate_lines(wanted)))
+        click.echo("\n".join(nsupdate_lines(wanted, names)))
     elif style == "table":
         _print([("", f"{r.name} {r.type}", r.data, r.why + (" (optional)" if r.optional else "")) for r in wanted])
     else:

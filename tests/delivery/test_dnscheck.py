@@ -184,3 +184,11 @@ def test_the_domains_own_servers_are_believed_over_a_cache() -> None:
     assert behind.state is State.DIFFERENT and "ns2 answers otherwise (older)" in behind.cure
     assert compare(_seen(State.MISSING), {"ns1": fine, "ns2": other}).cure == "publish"
     assert compare(fine, {}) is fine
+
+
+def test_one_update_for_each_zone() -> None:
+    other = Record("club.test", "MX", "10 mail.office.test", "")
+    lines = nsupdate_lines([*records(PLAN)[:4], other], ["office.test", "club.test"])
+    assert lines.count("send") == 2 and lines[-1] == "send"
+    assert lines[lines.index("send") + 1] == "update delete club.test. MX"
+    assert lines.index("update add mail.office.test. 3600 A 192.0.2.10") < lines.index("send")

@@ -155,15 +155,23 @@ def zone_data(record: Record) -> str:
     return record.data
 
 
-def nsupdate_lines(recs: Sequence[Record], ttl: int = 3600) -> list[str]:
-    """The records as commands for nsupdate: each set of a name and type is replaced as a whole."""
+def nsupdate_lines(recs: Sequence[Record], zones: Sequence[str] = (), ttl: int = 3600) -> list[str]:
+    """The records as commands for nsupdate: each set of a name and type is replaced as a whole.
+
+    One update cannot span zones (RFC 2136 §3.1.1), so there is one for each of ``zones`` and one for the rest.
+    """
     lines: list[str] = []
     seen: set[tuple[str, str]] = set()
+    by_zone: dict[str, list[Record]] = {}
     for record in recs:
-        if record.type == "PTR":
-            continue  # lies in another zone, mostly another's
-        if (record.name, record.type) not in seen:
-            lines.append(f"update delete {record.name}. {record.type}")
-            seen.add((record.name, record.type))
-        lines.append(f"update add {record.name}. {ttl} {record.type} {zone_data(record)}")
-    return [*lines, "send"]
+        if record.type != "PTR":  # lies in another zone, mostly another's
+            within = [zone for zone in zones if record.name == zone or record.name.endswith("." + zone)]
+            by_zone.setdefault(max(within, key=len, default=""), []).append(record)
+    for group in by_zone.values():
+        for record in group:
+            if (record.name, record.type) not in seen:
+                lines.append(f"update delete {record.name}. {record.type}")
+                seen.add((record.name, record.type))
+            lines.append(f"update add {record.name}. {ttl} {record.type} {zone_data(record)}")
+        lines.append("send")
+    return lines
