@@ -149,6 +149,10 @@ class Part:
             self._children = tuple(self._find_children()) if self._depth < MAX_DEPTH else ()
         return self._children
 
+    def empty_child(self) -> Part:
+        """The text without a word that stands for the parts of a multipart that has none."""
+        return self._child(self.end, self.end, TEXT)
+
     def _find_children(self) -> Iterator[Part]:
         major = self.content_type.type.lower()
         if major == b"message" and self.content_type.subtype.lower() in (b"rfc822", b"global"):

@@ -24,6 +24,9 @@ _READ = 1 << 20  # octets read of a file at a time
 _SOME = 20  # messages whose files are looked up one by one
 
 
+_GONE = CommandError("some of the messages are gone", status="NO", code="EXPUNGEISSUED")
+
+
 def _itself(value: Any) -> Any:
     return value
 
@@ -68,8 +71,9 @@ def fetch(client: Client, command: Fetch) -> Done:
         _mark_seen(client, selected, uids, items)
     if client.condstore and Attribute("FLAGS") in items and Attribute("MODSEQ") not in items:
         items.append(Attribute("MODSEQ"))
-    if _print(client, selected, uids, items) and not command.uid:
-        raise CommandError("some of the messages are gone", status="NO", code="EXPUNGEISSUED")
+    trouble = _print(client, selected, uids, items)
+    if trouble is not None and not (command.uid and trouble is _GONE):
+        raise trouble
     return Done()
 
 
@@ -99,8 +103,8 @@ def _mark_seen(client: Client, selected: Selected, uids: list[int], items: list[
         items.append(Attribute("FLAGS"))
 
 
-def _print(client: Client, selected: Selected, uids: Sequence[int], items: Sequence[Item]) -> int:
-    """Answers; returns how many messages were gone."""
+def _print(client: Client, selected: Selected, uids: Sequence[int], items: Sequence[Item]) -> CommandError | None:
+    """Answers; returns what went wrong with some of the messages."""
     attributes = [item.name for item in items if isinstance(item, Attribute)]
     sections = [item for item in items if isinstance(item, Section)]
     columns = ["uid", *(_PRINTED[name][0] for name in attributes)]
@@ -111,21 +115,27 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
     files = selected.mailbox.files() if sections and len(uids) > _SOME else {}
     if sections:
         columns.append("size")
-    gone = 0
+    trouble: CommandError | None = None
     for at in range(0, len(uids), _PORTION):
         some = uids[at : at + _PORTION]
         rows = selected.mailbox.rows(some, columns)
-        gone += len(some) - len(rows)
+        if len(rows) < len(some):
+            trouble = _GONE
         if changes or recent_at:
             rows = [_changed_row(row, changes, recent_at, view) for row in rows]
         numbered = zip(view.numbers([row[0] for row in rows]), rows, strict=True)
         if sections:
             for number, row in numbered:
-                gone += not _print_sections(client, number, form % row[1:-1], row[0], row[-1], sections, files)
+                try:
+                    _print_sections(client, number, form % row[1:-1], row[0], row[-1], sections, files)
+                except ExpungedError:
+                    trouble = _GONE
+                except CommandError as error:
+                    trouble = error
         else:
             line = f"* %d FETCH ({form})\r\n"
             client.send("".join([line % (number, *row[1:]) for number, row in numbered]).encode("latin-1", "replace"))
-    return gone
+    return trouble
 
 
 def _changed_row(
@@ -141,12 +151,9 @@ def _changed_row(
 
 def _print_sections(
     client: Client, number: int, words: str, uid: int, size: int, sections: Sequence[Section], files: dict[int, str]
-) -> bool:
-    """Answers one message; whether it was still there."""
-    try:
-        raw = read(client.selected.mailbox, uid, size, files)
-    except ExpungedError:
-        return False
+) -> None:
+    """Answers one message. Raises ExpungedError, or CommandError where a part cannot be decoded."""
+    raw = read(client.selected.mailbox, uid, size, files)
     root: Part | None = None
     out = [b"* %d FETCH (%b" % (number, words.encode("latin-1", "replace"))]
     before = b" " if words else b""
@@ -165,7 +172,6 @@ def _print_sections(
             out += (b"%b %b{%d}\r\n" % (label, sign, len(found)), found)
     out.append(b")\r\n")
     client.send(b"".join(out))
-    return True
 
 
 def read(mailbox: Mailbox, uid: int, size: int, files: dict[int, str]) -> bytes:

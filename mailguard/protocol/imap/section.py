@@ -56,9 +56,10 @@ def find(root: Part, numbers: tuple[int, ...]) -> Part | None:
             part, whole = part.children[0], True
             kind = part.content_type
         if kind.type.lower() == b"multipart" and kind.param(b"boundary"):
-            if not 1 <= number <= len(part.children):
+            parts = part.children or (part.empty_child(),)  # as BODYSTRUCTURE shows it
+            if not 1 <= number <= len(parts):
                 return None
-            part = part.children[number - 1]
+            part = parts[number - 1]
         elif number != 1 or not whole:
             return None
         whole = False
