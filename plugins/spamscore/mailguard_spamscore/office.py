@@ -60,13 +60,19 @@ class Office:
         self.history = History(store)
         self._store = store
         self._lock = Lock()
+        self._turn = (
+            Lock()
+        )  # scoring is work for one thread: taking turns costs no time and keeps one set of tokens in memory
         self._pending: OrderedDict[str, Pending] = OrderedDict()
         self._aliases: OrderedDict[str, str] = OrderedDict()
         self._settled_at = 0.0
 
     def check(self, message: bytes, session: Session, envelope: Envelope, findings: Findings, now: float) -> Finding:
         """Scores an arriving message. With several recipients the mildest of their judgements stands."""
-        message = message[:MAX_MESSAGE]
+        with self._turn:
+            return self._check(message[:MAX_MESSAGE], session, envelope, findings, now)
+
+    def _check(self, message: bytes, session: Session, envelope: Envelope, findings: Findings, now: float) -> Finding:
         helo, ptr, ip = session.helo, session.ptr, session.peer_ip
         raw = arriving(message, helo=helo, ptr=ptr, ip=ip, hostname=self.hostname)
         accounts = [] if session.user else self._accounts(envelope)
