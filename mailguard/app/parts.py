@@ -156,6 +156,7 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
     rewriter = Rewriter(srs_secret(shared.database), config.directory.domains) if main.relay.srs else None
     forwarder = Forwarder(shared.queue, rewriter)
     router = Router(config.directory, rewriter, full)
+    signer = Signer(config.data_dir / "dkim", log=shared.log, now=now)
     personal = Personal(
         Vacations(shared.database, now=now),
         Forwards(shared.database, main.web.forward, config.directory.is_local, now=now),
@@ -164,10 +165,11 @@ def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.t
         main.hostname,
         new_id,
         shared.log,
+        sign=signer.sign,
+        note=shared.recorder.note,
         now=now,
     )
     local = LocalDelivery(router, open_store, shared.log, forwarder, personal, shared.queue)
-    signer = Signer(config.data_dir / "dkim", log=shared.log, now=now)
     desk = Desk(
         main.smtp,
         main.submission,

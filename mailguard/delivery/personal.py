@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from mailguard.auth.accounts import Account
 from mailguard.delivery import vacation
+from mailguard.delivery.attempt import Sign
 from mailguard.delivery.forward import Forwarder
 from mailguard.delivery.forwarding import Forward, Forwards
 from mailguard.delivery.queue import Queue
@@ -21,7 +22,11 @@ from mailguard.model.message import Message
 
 @dataclass(frozen=True)
 class Personal:
-    """Called by local delivery for what goes into an INBOX. Never raises: a delivery must not fail of it."""
+    """Called by local delivery for what goes into an INBOX. Never raises: a delivery must not fail of it.
+
+    ``sign`` adds our DKIM signature for a domain to a reply; ``note(id, kind, who, text)`` writes into the message's
+    story.
+    """
 
     vacations: Vacations
     forwards: Forwards
@@ -30,12 +35,17 @@ class Personal:
     hostname: str
     new_id: Callable[[], str]
     log: Any
+    sign: Sign = lambda message, domain: message
+    note: Callable[[str, str, str, str], None] = lambda id, kind, who, text: None
     now: Callable[[], float] = time.time
 
     def moves_on(self, envelope: Envelope, message: Message, account: Account) -> bool:
         """Sends the message on where the owner wants no copy here; False where it is to be delivered, too."""
         wanted = self._forward(message, account)
-        return wanted is not None and not wanted.keep and self._send_on(envelope, message, account, wanted)
+        if wanted is None or wanted.keep or not self._send_on(envelope, message, account, wanted):
+            return False
+        self._answer(envelope, message, account)
+        return True
 
     def delivered(self, envelope: Envelope, message: Message, account: Account) -> None:
         """Sends a copy on and answers, as the owner wants it, after the message has reached the mailbox."""
@@ -64,7 +74,9 @@ class Personal:
         except (OSError, sa.exc.SQLAlchemyError) as error:
             self.log.error("not forwarded; kept here", id=envelope.id, account=account.key, error=str(error))
             return False
-        self.log.info("forwarded", id=envelope.id, account=account.key, to=", ".join(map(str, wanted.targets)))
+        targets = ", ".join(map(str, wanted.targets))
+        self.log.info("forwarded", id=envelope.id, account=account.key, to=targets)
+        self.note(envelope.id, "forwarded", account.key, targets)
         return True
 
     def _answer(self, envelope: Envelope, message: Message, account: Account) -> None:
@@ -73,17 +85,18 @@ class Personal:
             if value is None or envelope.mail_from is None:
                 return
             if reason := vacation.why_not(envelope, message, account):
-                self.log.debug("no out-of-office reply", id=envelope.id, account=account.key, reason=reason)
+                self.note(envelope.id, "not answered", account.key, reason)
                 return
             if not self.vacations.first_this_week(account.key, envelope.mail_from.key):
+                self.note(envelope.id, "not answered", account.key, f"{envelope.mail_from} was told within a week")
                 return
             ident = self.new_id()
             answer, text, recipient = vacation.reply(
                 value, envelope, message, account, ident=ident, hostname=self.hostname, now=self.now()
             )
-            self.queue.put(answer, text, [recipient])
-            self.log.info(
-                "out-of-office reply", id=envelope.id, reply=ident, account=account.key, to=str(recipient.address)
-            )
+            self.queue.put(answer, self.sign(text, vacation.author(message, account).domain), [recipient])
+            told = str(recipient.address)
+            self.log.info("out-of-office reply", id=envelope.id, reply=ident, account=account.key, to=told)
+            self.note(envelope.id, "answered", account.key, f"{told}, as {ident}")
         except (OSError, ValueError, sa.exc.SQLAlchemyError) as error:
             self.log.error("no out-of-office reply", id=envelope.id, account=account.key, error=str(error))

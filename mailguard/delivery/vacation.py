@@ -144,6 +144,11 @@ def addressed_as(message: Message, account: Account) -> Address | None:
     return None
 
 
+def author(message: Message, account: Account) -> Address:
+    """In whose name the reply goes out."""
+    return addressed_as(message, account) or account.address
+
+
 def _is_mine(account: Account, address: Address) -> bool:
     plain = Address(address.local.partition("+")[0], address.domain)
     return address.key in account.send_as or plain.key in account.send_as or plain.key == account.key
@@ -159,7 +164,7 @@ def reply(
     """
     sender = envelope.mail_from
     assert sender is not None
-    own = addressed_as(message, account) or account.address
+    own = author(message, account)
     made = EmailMessage(policy=SMTP)
     made["From"] = NamedAddress(account.name, addr_spec=str(own)) if str(own).isascii() else str(own)
     made["To"] = str(sender)

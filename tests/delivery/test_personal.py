@@ -61,11 +61,16 @@ class Office:
         forwarder = Forwarder(self.queue, self.rewriter)  # type: ignore[arg-type]
         log = structlog.get_logger()
         personal = Personal(
-            self.vacations, self.forwards, forwarder, self.queue, "mail.office.test", lambda: "new1", log, clock,  # type: ignore[arg-type]
+            self.vacations, self.forwards, forwarder, self.queue, "mail.office.test", lambda: "new1", log,  # type: ignore[arg-type]
+            sign=lambda message, domain: message.prepend(f"Signed: {domain}\r\n".encode()), note=self.note, now=clock,
         )  # fmt: skip
+        self.notes: list[tuple[str, str, str, str]] = []
         self.stores = MailStore(folder / "index", "mail.office.test", log)
         router = Router(self.directory, self.rewriter)
         self.local = LocalDelivery(router, self.open, log, forwarder, personal)
+
+    def note(self, *note: str) -> None:
+        self.notes.append(note)  # type: ignore[arg-type]
 
     def open(self, account: Account):  # type: ignore[no-untyped-def]
         return self.stores.open(account.key, account.maildir)
@@ -140,7 +145,19 @@ def test_one_answer_a_week(office: Office) -> None:
     office.deliver()
     ((envelope, text, to),) = office.queue.taken
     assert (envelope.id, envelope.mail_from, to) == ("new1", None, ["bea@elsewhere.test"])
-    assert b"Auto-Submitted: auto-replied" in text and office.kept == 2
+    assert b"Auto-Submitted: auto-replied" in text and text.startswith(b"Signed: office.test\r\n") and office.kept == 2
+    assert [note[1] for note in office.notes] == ["answered", "not answered"]
+
+
+def test_whoever_keeps_no_copy_answers_too(office: Office) -> None:
+    office.forwards.set("ann@office.test", Forward((HOME,), keep=False))
+    office.vacations.set("ann@office.test", Vacation(True, text="away"))
+    office.deliver()
+    assert [to for _, _, to in office.queue.taken] == [["ann@home.test"], ["bea@elsewhere.test"]]
+    assert [note[1:] for note in office.notes] == [
+        ("forwarded", "ann@office.test", "ann@home.test"),
+        ("answered", "ann@office.test", "bea@elsewhere.test, as new1"),
+    ]
 
 
 def test_a_fault_in_the_settings_does_not_stop_a_delivery(office: Office) -> None:
