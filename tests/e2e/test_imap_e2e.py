@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import imaplib
 import shutil
 import smtplib
@@ -162,4 +163,51 @@ def test_fetchmail_takes_all(server: Any, tmp_path: Path) -> None:
     assert (tmp_path / "got").read_text().count("Subject: number") == 2
     client = signed_in(server)
     assert client.select("Junk")[1] == [b"0"]
+    client.logout()
+
+
+@needs("offlineimap")
+def test_offlineimap_copies_and_sends_changes_back(server: Any, tmp_path: Path) -> None:
+    fill(server, USER2, 5, "Sent")
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "rc").write_text(
+        f"[general]\naccounts = a\nmetadata = {tmp_path}/meta\nui = quiet\n"
+        f"[Account a]\nlocalrepository = l\nremoterepository = r\n"
+        f"[Repository l]\ntype = Maildir\nlocalfolders = {tmp_path}/mail\n"
+        f"[Repository r]\ntype = IMAP\nremotehost = 127.0.0.1\nremoteport = {server.port(993)}\nremoteuser = {USER2}\n"
+        f"remotepass = {installed.PASSWORD}\nssl = yes\nfolderfilter = lambda name: name == 'Sent'\n"
+        f"ssl_version = tls1_2\ntls_level = tls_compat\n"
+        f"cert_fingerprint = {fingerprint(server)}\n"
+    )
+    command = ("offlineimap", "-c", str(tmp_path / "rc"), "-o")
+    run(*command, HOME=str(tmp_path))
+    near = tmp_path / "mail/Sent"
+    files = [*(near / "new").iterdir(), *(near / "cur").iterdir()]
+    assert len(files) == 5
+    files[0].rename(near / "cur" / (files[0].name.split(":")[0] + ":2,FS"))
+    run(*command, HOME=str(tmp_path))
+    client = signed_in(server, USER2)
+    client.select("Sent")
+    assert len(client.search(None, "FLAGGED", "SEEN")[1][0].split()) == 1
+    client.logout()
+
+
+def fingerprint(server: Any) -> str:
+    certificate = (server.folder / "tls/certificate.pem").read_text()
+    return hashlib.sha1(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+
+
+@needs("getmail")
+def test_getmail_takes_all(server: Any, tmp_path: Path) -> None:
+    fill(server, USER2, 3, "Archive")
+    (tmp_path / "getmailrc").write_text(
+        f"[retriever]\ntype = SimpleIMAPSSLRetriever\nserver = 127.0.0.1\nport = {server.port(993)}\n"
+        f"username = {USER2}\npassword = {installed.PASSWORD}\nmailboxes = ('Archive',)\n"
+        f"[destination]\ntype = MDA_external\npath = /usr/bin/tee\narguments = ('-a', '{tmp_path}/got')\n"
+        f"allow_root_commands = true\nignore_stderr = true\n[options]\ndelete = true\n"
+    )
+    run("getmail", "--getmaildir", str(tmp_path), HOME=str(tmp_path))
+    assert (tmp_path / "got").read_text().count("Subject: number") == 3
+    client = signed_in(server, USER2)
+    assert client.select("Archive")[1] == [b"0"]
     client.logout()
