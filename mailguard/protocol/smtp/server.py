@@ -197,7 +197,7 @@ class SmtpServer:
             case cmd.Mail():
                 return self._ask(command, rule.refused_mail(self.profile, self._state, command))
             case cmd.Rcpt():
-                return self._ask(command, rule.refused_rcpt(self.profile, self._state))
+                return self._ask(command, rule.refused_rcpt(self.profile, self._state, command))
             case cmd.Xclient():
                 return self._ask(command, rule.refused_xclient(self.profile, self._state))
             case cmd.Auth():

@@ -16,6 +16,19 @@ from mailguard.protocol.wire import NEED_DATA
 
 DIALOGUES = sorted((Path(__file__).parents[2] / "dialogues/smtp").glob("*.txt"))
 MX = Profile("mx.test", size_limit=1000, rcpt_max=2, starttls=True)
+PROFILES = {
+    "submission": Profile(
+        "mx.test",
+        *(1000, 2),
+        mechanisms=("PLAIN",),
+        needs_auth=True,
+        secured=True,
+        mail_max=3,
+        hold_max=3600,
+        hold_until=1_767_225_600,
+    ),
+    "lmtp": Profile("mx.test", 1000, 3, lmtp=True),
+}
 
 
 class Bench:
@@ -77,7 +90,7 @@ def steps(path: Path) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.parametrize("path", DIALOGUES, ids=lambda p: p.stem)
 def test_dialogues(path: Path) -> None:
-    bench = Bench()
+    bench = Bench(PROFILES.get(path.stem, MX))
     for said, heard in steps(path):
         assert bench.say(said) == heard, said
     assert bench.closed
@@ -85,7 +98,7 @@ def test_dialogues(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DIALOGUES, ids=lambda p: p.stem)
 def test_dialogues_byte_by_byte(path: Path) -> None:
-    bench = Bench()
+    bench = Bench(PROFILES.get(path.stem, MX))
     said, heard = (b"".join(part) for part in zip(*steps(path), strict=True))
     assert bench.say(b"") + b"".join(bench.say(bytes([octet])) for octet in said) == heard
 
@@ -95,7 +108,7 @@ def test_dialogues_at_random_cuts(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(DIALOGUES))
     said, heard = (b"".join(part) for part in zip(*steps(path), strict=True))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(said)), max_size=8)))
-    bench = Bench()
+    bench = Bench(PROFILES.get(path.stem, MX))
     answer, at = bench.say(b""), 0
     for cut in [*cuts, len(said)]:
         answer += bench.say(said[at:cut])
