@@ -33,7 +33,6 @@ ORDER = [
     "Type", "Server", "Port", "DomainRequired", "LoginName", "SPA", "SSL", "Encryption", "AuthRequired",
     "UsePOPAuth", "SMTPLast",
 ]  # fmt: skip
-NAMES = ("autoconfig", "autodiscover", "mta-sts", "mail")
 CONFIG, WELL_KNOWN = "/mail/config-v1.1.xml", "/.well-known/autoconfig/mail/config-v1.1.xml"
 POX, JSON = "/autodiscover/autodiscover.xml", "/autodiscover/autodiscover.json"
 
@@ -47,7 +46,7 @@ class Answer:
 
 
 class Curl:
-    """Asks as ``agent`` does; every name of the office leads here."""
+    """Asks; every name leads here."""
 
     def __init__(self, server: Any) -> None:
         self.server = server
