@@ -16,9 +16,10 @@ from mailguard.net.listening import ListenerSettings
 from mailguard.net.parking import Parking
 from mailguard.net.stream import Stream
 from mailguard.net.tls import TlsContexts
-from mailguard.server.imap_connection import Connection, Surroundings
+from mailguard.server.imap_connection import Connection
 from mailguard.server.imap_handlers import CAPABILITIES
 from mailguard.server.imap_progress import Progress
+from mailguard.server.imap_surroundings import Surroundings
 from mailguard.store.account import AccountStore
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mailguard.protocol.imap.arguments import Expunge
 from mailguard.protocol.imap.change import Copy, Store
-from mailguard.protocol.imap.command import Expunge
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.server.imap_client import Client, Done, Handler

@@ -6,17 +6,13 @@ import sqlite3
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from mailguard.auth.accounts import Account
-from mailguard.auth.authenticator import Authenticator
-from mailguard.model.event import Event
 from mailguard.net.parking import Parking, Reason
 from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
-from mailguard.net.tls import TlsContexts
 from mailguard.protocol import sasl
-from mailguard.protocol.imap.command import Id, Login, State
+from mailguard.protocol.imap.arguments import Id, Login
+from mailguard.protocol.imap.command import State
 from mailguard.protocol.imap.deflate import Deflate, DeflateError
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.session import Event as SessionEvent
@@ -24,34 +20,13 @@ from mailguard.protocol.imap.session import IdleDone, ImapSession, Offer, Reques
 from mailguard.protocol.wire import NEED_DATA
 from mailguard.server.imap_client import Client, Done
 from mailguard.server.imap_handlers import HANDLERS, KEEPS_NUMBERS
-from mailguard.server.imap_progress import Progress
+from mailguard.server.imap_surroundings import Surroundings
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
-from mailguard.store.account import AccountStore
 from mailguard.store.lock import LockTimeoutError
 from mailguard.store.quota import OverQuotaError
 
-if TYPE_CHECKING:
-    from mailguard.server.imap import ImapSettings
-
 _LINGER = 2.0  # seconds a thread waits for the next command before it goes
 _LOOK = 1.0  # seconds between two looks at a mailbox in IDLE where there is no parking
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all connections of a server share."""
-
-    settings: ImapSettings
-    authenticator: Authenticator
-    open_store: Callable[[Account], AccountStore]
-    tls: TlsContexts | None
-    log: Any
-    parking: Parking | None
-    emit: Callable[[Event], None]
-    pause: Callable[[float], None]
-    now: Callable[[], float]
-    capabilities: tuple[str, ...]
-    progress: Progress
 
 
 class Connection:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mailguard.protocol.imap.command import SPECIAL_USES, Create, Names, Resync, Select, Status, Words
+from mailguard.protocol.imap.arguments import Create, Names, Resync, Select, Status, Words
+from mailguard.protocol.imap.command import SPECIAL_USES
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import flags_line, list_line, status_line
 from mailguard.protocol.imap.sequence import SequenceSet, render_set

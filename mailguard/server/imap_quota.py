@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailguard.protocol.imap.command import Names
+from mailguard.protocol.imap.arguments import Names
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.quota import Acl, QuotaRoot
 from mailguard.protocol.imap.text import astring

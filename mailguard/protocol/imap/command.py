@@ -5,11 +5,23 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
 from mailguard.protocol.imap.append import parse_append, parse_replace
+from mailguard.protocol.imap.arguments import (
+    Authenticate,
+    Create,
+    Expunge,
+    Id,
+    Login,
+    Names,
+    Resync,
+    Select,
+    Status,
+    Words,
+)
 from mailguard.protocol.imap.change import parse_copy, parse_store
 from mailguard.protocol.imap.fetch import parse_fetch
 from mailguard.protocol.imap.lexer import CommandError, Lexer
@@ -18,7 +30,7 @@ from mailguard.protocol.imap.metadata import parse_get, parse_set
 from mailguard.protocol.imap.notify import parse_notify
 from mailguard.protocol.imap.quota import parse_acl, parse_quota, parse_set_quota
 from mailguard.protocol.imap.searchgrammar import parse_search, parse_sort, parse_thread
-from mailguard.protocol.imap.sequence import MAX, SequenceSet
+from mailguard.protocol.imap.sequence import MAX
 
 MAX_ID_FIELDS = 30
 SPECIAL_USES = ("\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash")
@@ -32,89 +44,6 @@ class State(Enum):
     AUTHENTICATED = "after sign-in"
     SELECTED = "with a mailbox selected"
     LOGOUT = "logged out"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """LOGIN."""
-
-    user: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    """AUTHENTICATE; ``response`` is the initial response, None if there is none (RFC 4959)."""
-
-    mechanism: str
-    response: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Id:
-    """ID: what the client says of itself (RFC 2971)."""
-
-    fields: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Resync:
-    """The QRESYNC parameter: what the client knew of the mailbox (RFC 7162 §3.2.5)."""
-
-    uid_validity: int
-    modseq: int
-    known_uids: SequenceSet | None = None
-    match_numbers: SequenceSet | None = None
-    match_uids: SequenceSet | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Select:
-    """SELECT, or EXAMINE where ``read_only``."""
-
-    mailbox: str
-    read_only: bool
-    condstore: bool = False
-    resync: Resync | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """CREATE, with the special uses asked for (RFC 6154 §5)."""
-
-    mailbox: str
-    uses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """One mailbox name, or the two of RENAME."""
-
-    mailbox: str
-    other: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """STATUS."""
-
-    mailbox: str
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """ENABLE: words in capitals."""
-
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Expunge:
-    """EXPUNGE, or UID EXPUNGE of a set (RFC 4315 §2.1)."""
-
-    set: SequenceSet | None = None
-    uid: bool = False
 
 
 Parser = Callable[[Lexer], object]

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from mailguard.protocol.imap import framing
-from mailguard.protocol.imap.command import COMMANDS, Authenticate, State, decode_response
+from mailguard.protocol.imap.arguments import Authenticate
+from mailguard.protocol.imap.command import COMMANDS, State, decode_response
 from mailguard.protocol.imap.framing import Framing
 from mailguard.protocol.imap.lexer import CommandError, Lexer
 from mailguard.protocol.wire import NEED_DATA, NeedData

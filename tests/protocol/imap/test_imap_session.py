@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from mailguard.protocol.imap import search
 from mailguard.protocol.imap.append import Append, Upload
+from mailguard.protocol.imap.arguments import Create, Login, Resync, Select
 from mailguard.protocol.imap.change import Copy, Store
-from mailguard.protocol.imap.command import Create, Login, Resync, Select, State
+from mailguard.protocol.imap.command import State
 from mailguard.protocol.imap.fetch import Attribute, Fetch, Section
 from mailguard.protocol.imap.listing import List
 from mailguard.protocol.imap.searchgrammar import Search
