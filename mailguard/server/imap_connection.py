@@ -13,7 +13,7 @@ from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
 from mailguard.protocol import sasl
 from mailguard.protocol.imap.arguments import Id, Login
 from mailguard.protocol.imap.command import State
-from mailguard.protocol.imap.deflate import Deflate, DeflateError
+from mailguard.protocol.imap.deflate import Deflate
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.session import Event as SessionEvent
 from mailguard.protocol.imap.session import IdleDone, ImapSession, Offer, Request, SaslBegin, SaslResponse
@@ -21,6 +21,7 @@ from mailguard.protocol.wire import NEED_DATA
 from mailguard.server.imap_client import Client, Done
 from mailguard.server.imap_handlers import HANDLERS, KEEPS_NUMBERS
 from mailguard.server.imap_surroundings import Surroundings
+from mailguard.server.imap_wire import Wire
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
 from mailguard.store.lock import LockTimeoutError
 from mailguard.store.quota import OverQuotaError
@@ -29,12 +30,12 @@ _LINGER = 2.0  # seconds a thread waits for the next command before it goes
 _LOOK = 1.0  # seconds between two looks at a mailbox in IDLE where there is no parking
 
 
-class Connection:
+class Connection(Wire):
     """Lives on one thread at a time: the listener's, none while it is parked, then one of the parking's."""
 
     def __init__(self, around: Surroundings, stream: Stream, peer_ip: str) -> None:
         self._around = around
-        self._stream = stream
+        self._stream = stream  # the offer needs to know its TLS
         self._peer_ip = peer_ip
         self._sign_in: SaslSignIn | None = SaslSignIn(
             around.authenticator,
@@ -45,10 +46,8 @@ class Connection:
             cleartext=around.settings.cleartext,
             pause=around.pause,
         )
-        self._session = ImapSession(self._offer())
+        super().__init__(stream, ImapSession(self._offer()), around.settings)
         self._client: Client | None = None
-        self._deflate: Deflate | None = None
-        self._writing = threading.Lock()
         # Between the bell's thread and ours: whether it rang, and how to be woken while parked.
         self._rung = False
         self._wake: Callable[[], None] | None = None
@@ -159,17 +158,7 @@ class Connection:
         self._stream.timeout = self._around.settings.timeout
         if self._session.idle and self._around.parking is None:
             self._watch_idle()
-        while data := self._stream.read():
-            if self._deflate is None:
-                return data
-            try:
-                if plain := self._deflate.receive(data):
-                    return plain
-            except DeflateError:
-                self._session.close("that is not DEFLATE")
-                self.flush()
-                return b""
-        return b""
+        return self.receive()
 
     def _watch_idle(self) -> None:
         assert self._client is not None
@@ -187,25 +176,6 @@ class Connection:
                 self.flush()
             finally:
                 self._stream.timeout = self._around.settings.timeout
-
-    def flush(self) -> None:
-        """Sends what is waiting."""
-        if out := self._session.take_output():
-            self._write(out)
-
-    def _write(self, data: bytes) -> None:
-        with self._writing:
-            self._stream.timeout = self._around.settings.write_timeout
-            self._stream.write(data if self._deflate is None else self._deflate.send(data))
-            self._stream.timeout = self._around.settings.timeout
-
-    def tell_progress(self, line: bytes) -> None:
-        """Sends a line while a command takes its time, if nobody else is sending; from another thread."""
-        if self._writing.acquire(blocking=False):
-            try:
-                self._stream.write(line if self._deflate is None else self._deflate.send(line))
-            finally:
-                self._writing.release()
 
     def _answer(self, event: SessionEvent) -> None:
         match event:
