@@ -13,13 +13,14 @@ from typing import NamedTuple
 from mailguard.store import content, maildir, uidlist
 from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
+from mailguard.store.forget import Row, compact, forget
 from mailguard.store.grave import Grave
 from mailguard.store.snapshot import NewMessage, StoreResult
-from mailguard.store.standing import MODSEQ_FILE, Stamps, next_modseq, save_state
-from mailguard.store.sync import Row, append_listed, compact, forget, plain, stored
+from mailguard.store.standing import MODSEQ_FILE, Stamps, chosen, next_modseq, save_state
+from mailguard.store.sync import append_listed, plain, stored
 from mailguard.store.textsearch import SearchableView
 from mailguard.store.uidlist import Record
-from mailguard.store.view import COLUMNS, Turn, chosen
+from mailguard.store.view import COLUMNS, Turn
 
 __all__ = ["COLUMNS", "Mailbox", "with_crlf"]
 

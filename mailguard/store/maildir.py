@@ -134,9 +134,16 @@ def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
 
 
 def publish(spooled: Path, target: Path) -> None:
-    """Renames a fsynced file to its place and fsyncs the folder: from here on it survives a power cut."""
-    os.rename(spooled, target)
-    sync_folder(target.parent)
+    """Renames a fsynced file to its place and fsyncs the folder: from here on it survives a power cut. Raises OSError,
+    leaving nothing behind: whoever sent the message will send it again."""
+    try:
+        os.rename(spooled, target)
+        sync_folder(target.parent)
+    except OSError:
+        for path in (spooled, target):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
 
 
 def sync_folder(folder: Path | str) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailguard.store import uidlist
 
 MODSEQ_FILE = "mailguard-modseq"
+_MANY = 64  # UIDs; fewer are looked up one by one
 _BLOCK = 10_000  # modseqs reserved at a time
 
 
@@ -177,3 +180,18 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def chosen(db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
+    """The SQL condition, and its values, for these messages of a mailbox, or for all of them."""
+    if uids is None:
+        return "m.id BETWEEN ? AND ?", (state.first, state.last)
+    if len(uids) == 1:
+        return "m.id = ?", (state.first + uids[0],)
+    ids = [state.first + uid for uid in uids]
+    if len(ids) > _MANY:
+        # Mostly it is all that is there between the first and the last: one walk, no look-ups.
+        span = (min(ids), max(ids))
+        if [id for (id,) in db.execute("SELECT id FROM message WHERE id BETWEEN ? AND ?", span)] == ids:
+            return "m.id BETWEEN ? AND ?", span
+    return "m.id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)

@@ -12,24 +12,13 @@ from typing import NamedTuple
 
 from mailguard.store import content, maildir, uidlist
 from mailguard.store.flag import flags_of
+from mailguard.store.forget import Row, forget, forget_mailbox
 from mailguard.store.maildir import Entry
 from mailguard.store.standing import Stamps, State, first_modseq, insert_state, next_modseq, size_in
 from mailguard.store.uidlist import Record, Uidlist, UidlistError
 
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({','.join('?' * 10)})"
 _UPDATE = "UPDATE message SET name=?, flags=?, modseq=? WHERE id=?"
-MAX_EXPUNGED = 20_000
-"""Expunges of a mailbox that are remembered one by one."""
-
-
-class Row(NamedTuple):
-    """What the index says of one file."""
-
-    uid: int
-    name: str
-    flags: str
-    modseq: int
-    size: int
 
 
 class Numbered(NamedTuple):
@@ -92,7 +81,7 @@ class Sync:
             # A folder read while files are renamed can miss some: look twice before calling anything expunged.
             again, doubles = maildir.scan(self._path)
             entries = self._settle(again | {b: e for b, e in entries.items() if b not in again and self._there(e)})
-        self._separate(doubles, entries)
+        self._separate(doubles, entries, rows)
         self._compare(state, rows, entries, records)
         state.scanned = state.looked = began
         state.cost = time.perf_counter() - clock
@@ -113,7 +102,7 @@ class Sync:
         """The state under the UIDVALIDITY of the list, and the list's records by base name."""
         listed, sound = self._uidlist(state)
         if state is not None and state.uid_validity != listed.uid_validity:
-            _forget_mailbox(self._db, state)
+            forget_mailbox(self._db, state)
             state = None
         if state is None:
             start = first_modseq(self._path)
@@ -148,9 +137,12 @@ class Sync:
                     entries[base] = Entry(base, "cur", name)
         return entries
 
-    def _separate(self, doubles: Iterable[Entry], entries: dict[str, Entry]) -> None:
-        """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost."""
+    def _separate(self, doubles: Iterable[Entry], entries: dict[str, Entry], rows: dict[str, Row]) -> None:
+        """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost, and
+        the one that the index knows keeps its UID."""
         for double in doubles:
+            if double.base in rows and rows[double.base].name == double.name:
+                double, entries[double.base] = entries[double.base], double
             path, other = (f"{self._path}/{e.folder}/{e.name}" for e in (double, entries[double.base]))
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samefile(path, other):
@@ -260,46 +252,3 @@ def append_listed(path: str, state: State, records: list[Record]) -> None:
     uidlist.append_records(path, records, size_in(Stamps.of(path).uidlist))
     state.next_uid = records[-1].uid + 1
     state.listed += len(records)
-
-
-def forget(db: sqlite3.Connection, path: str, state: State, rows: Iterable[Row]) -> None:
-    """Takes messages out of the index and remembers when they went."""
-    modseq = next_modseq(path, state)
-    ids = []
-    for row in rows:
-        state.count(row.flags, row.size, -1)
-        ids.append(state.first + row.uid)
-    db.executemany("DELETE FROM message WHERE id=?", [(id,) for id in ids])
-    db.executemany("INSERT OR REPLACE INTO expunged VALUES (?, ?)", [(id, modseq) for id in ids])
-    _forget_old(db, state)
-
-
-def _forget_old(db: sqlite3.Connection, state: State) -> None:
-    if state.highest_modseq % 64:
-        return  # now and then is enough
-    span = (state.first, state.last)
-    (count,) = db.execute("SELECT count(*) FROM expunged WHERE id BETWEEN ? AND ?", span).fetchone()
-    if count > 2 * MAX_EXPUNGED:
-        query = "SELECT modseq FROM expunged WHERE id BETWEEN ? AND ? ORDER BY modseq DESC LIMIT 1 OFFSET ?"
-        (state.floor,) = db.execute(query, (*span, MAX_EXPUNGED)).fetchone()
-        db.execute("DELETE FROM expunged WHERE id BETWEEN ? AND ? AND modseq <= ?", (*span, state.floor))
-
-
-def _forget_mailbox(db: sqlite3.Connection, state: State) -> None:
-    for table in ("message", "expunged"):
-        db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (state.first, state.last))
-    db.execute("DELETE FROM mailbox WHERE id = ?", (state.id,))
-
-
-def compact(path: str, db: sqlite3.Connection, state: State) -> None:
-    """Writes the uidlist without the messages that are gone, once these are the most."""
-    if state.listed - state.messages <= max(200, state.messages):
-        return
-    listed = uidlist.read_uidlist(Path(path))
-    if listed is not None:
-        query = "SELECT id FROM message WHERE id BETWEEN ? AND ?"
-        there = {id - state.first for (id,) in db.execute(query, (state.first, state.last))}
-        listed.records = [record for record in listed.records if record.uid in there]
-        listed.next_uid = max(listed.next_uid, state.next_uid)
-        uidlist.write_uidlist(Path(path), listed)
-        state.listed = len(listed.records)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from mailguard.protocol.imap.searchtext import SearchText, search_text
 from mailguard.store.content import with_crlf
 from mailguard.store.snapshot import ExpungedError
-from mailguard.store.standing import State
+from mailguard.store.standing import State, chosen
 from mailguard.store.sync import plain
 from mailguard.store.textpack import Span
-from mailguard.store.view import MailboxView, chosen
+from mailguard.store.view import MailboxView
 
 _BULK = 200  # messages read at a time, between which others have their turn
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import re
 import sqlite3
@@ -20,12 +19,11 @@ from mailguard.store.content import with_crlf
 from mailguard.store.index import Index, IndexTornError
 from mailguard.store.lock import mailbox_lock
 from mailguard.store.snapshot import Changes, ExpungedError, NoSuchMailboxError, Status
-from mailguard.store.standing import State, load_state, save_state
+from mailguard.store.standing import State, chosen, load_state, save_state
 from mailguard.store.sync import Sync, plain
 from mailguard.store.watch import Bell, Registration
 
 _FRESH = 1.0  # seconds for which what was true may be told without another look
-_MANY = 64  # UIDs; fewer are looked up one by one
 _BULK = 200  # messages described at a time, between which others have their turn
 COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; see ``content``."""
@@ -297,18 +295,3 @@ class MailboxView:
             except FileNotFoundError:
                 self._look("all")  # renamed by another program since we looked
         raise ExpungedError(f"{self.name}: the file of UID {uid} is gone")
-
-
-def chosen(db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
-    """The SQL condition, and its values, for these messages of a mailbox, or for all of them."""
-    if uids is None:
-        return "m.id BETWEEN ? AND ?", (state.first, state.last)
-    if len(uids) == 1:
-        return "m.id = ?", (state.first + uids[0],)
-    ids = [state.first + uid for uid in uids]
-    if len(ids) > _MANY:
-        # Mostly it is all that is there between the first and the last: one walk, no look-ups.
-        span = (min(ids), max(ids))
-        if [id for (id,) in db.execute("SELECT id FROM message WHERE id BETWEEN ? AND ?", span)] == ids:
-            return "m.id BETWEEN ? AND ?", span
-    return "m.id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
