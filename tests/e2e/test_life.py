@@ -30,9 +30,7 @@ def server(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
-    began = time.monotonic()
     server.start()
-    assert time.monotonic() - began < 10
     told = [line for line in server.log if "runs the queue and the housekeeping" in line]
     elected = told[0] if told else server.wait_for("runs the queue and the housekeeping")
     first = int(elected.rpartition("pid=")[2])
