@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mailguard.model.event import Event
 from mailguard.net.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PluginInfo:
     model of its options. ``after`` names plugins whose findings it reads. ``network`` says that it mostly waits
     for the network, so that it runs beside others of its stage. ``quick`` promises that it only computes, for
     milliseconds, and never waits: it is then called without a thread of its own, its deadline checked afterwards.
+    ``events`` are the kinds of event that ``observe`` wants; it is told of all where none is named.
     ``skip_if`` is the condition under which it need not run, where the policy gives none of its own; names of
     checks that the policy does not have read as ``"none"``.
     """
@@ -44,6 +46,7 @@ class PluginInfo:
     after: tuple[str, ...] = ()
     network: bool = False
     quick: bool = False
+    events: tuple[type[Event], ...] = ()
     skip_if: str = ""
     summary: str = ""
     explain: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +57,12 @@ class Store(Protocol):
 
     def get(self, key: str) -> Any:
         """The JSON value, None if absent or expired."""
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The values of those of these keys that are there, by one question to the database."""
+
+    def put_all(self, values: Mapping[str, Any], *, ttl: float | None = None) -> None:
+        """Sets several values in one transaction, each for ``ttl`` seconds if given."""
 
     def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Sets a JSON value, for ``ttl`` seconds if given."""

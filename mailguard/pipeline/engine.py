@@ -119,7 +119,10 @@ class Engine:
         if self.recorder is not None:
             self.recorder.event(event)
         for check in self._started:
-            if "observe" in check.plugin.hooks and not self._calls.is_off(check.name):
+            kinds = check.plugin.info.events
+            if "observe" not in check.plugin.hooks or (kinds and not isinstance(event, kinds)):
+                continue
+            if not self._calls.is_off(check.name):
                 self._calls.together([self._job(check, "observe", {"event": event})])
 
     def stamps(self, arguments: Mapping[str, Any]) -> list[tuple[str, str]]:

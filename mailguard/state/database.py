@@ -51,7 +51,12 @@ class Database:
             yield connection
 
     def lookup(self, statement: sa.Select[Any], **values: Any) -> Any:
-        """The first row of a statement made once, with bound parameters and plain columns; None if there is none.
+        """The first row of ``lookup_all``, None if there is none."""
+        rows = self.lookup_all(statement, **values)
+        return rows[0] if rows else None
+
+    def lookup_all(self, statement: sa.Select[Any], **values: Any) -> list[Any]:
+        """The rows of a statement made once, with bound parameters and plain columns.
 
         For what every message asks: without SQLAlchemy's own machinery a look-up costs a tenth.
         """
@@ -64,9 +69,9 @@ class Database:
         try:
             cursor = connection.cursor()
             cursor.execute(str(compiled), wanted)
-            row = cursor.fetchone()
+            rows = list(cursor.fetchall())
             cursor.close()
-            return row
+            return rows
         except self.engine.dialect.loaded_dbapi.Error as error:
             raise sa.exc.OperationalError(str(compiled), wanted, error) from error
         finally:

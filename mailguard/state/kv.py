@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ _LIVE = sa.select(_T.value).where(
     _T.key == sa.bindparam("key"),
     sa.or_(_T.expires_at.is_(None), _T.expires_at > sa.bindparam("now")),
 )
+_MOST = 100  # keys asked for or removed at once
 MAX_KEY = 512  # characters
 MAX_VALUE = 65_536  # characters of JSON
 
@@ -44,6 +46,30 @@ class KeyValueStore:
         """The JSON value, None if absent or expired."""
         row = self._database.lookup(_LIVE, plugin=self._plugin, key=key, now=self._now())
         return None if row is None else json.loads(row[0])
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The values of those of these keys that are there."""
+        found: dict[str, Any] = {}
+        for at in range(0, len(keys), _MOST):
+            some = {f"key{n}": key for n, key in enumerate(keys[at : at + _MOST])}
+            rows = self._database.lookup_all(_live(len(some)), plugin=self._plugin, now=self._now(), **some)
+            found.update((key, json.loads(text)) for key, text in rows)
+        return found
+
+    def put_all(self, values: Mapping[str, Any], *, ttl: float | None = None) -> None:
+        """Sets several JSON values in one transaction, each for ``ttl`` seconds if given."""
+        prepared = {key: self._prepare(key, value, ttl) for key, value in values.items()}
+        rows = [
+            {"plugin": self._plugin, "key": key, "value": text, "expires_at": until}
+            for key, (text, until) in prepared.items()
+        ]
+        if not rows:
+            return
+        with self._database.write() as connection:
+            for at in range(0, len(rows), _MOST):
+                keys = [row["key"] for row in rows[at : at + _MOST]]
+                connection.execute(sa.delete(plugin_value).where(_T.plugin == self._plugin, _T.key.in_(keys)))
+            connection.execute(sa.insert(plugin_value), rows)
 
     def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Sets a JSON value, for ``ttl`` seconds if given."""
@@ -100,6 +126,14 @@ class KeyValueStore:
         return text, None if ttl is None else self._now() + ttl
 
 
+@cache
+def _live(count: int) -> sa.Select[Any]:
+    """The live ones of so many keys."""
+    keys: list[sa.BindParameter[str]] = [sa.bindparam(f"key{n}") for n in range(count)]
+    live = sa.or_(_T.expires_at.is_(None), _T.expires_at > sa.bindparam("now"))
+    return sa.select(_T.key, _T.value).where(_T.plugin == sa.bindparam("plugin"), _T.key.in_(keys), live)
+
+
 class DryStore:
     """A store over another one, or over nothing, whose changes stay in memory: for trials."""
 
@@ -112,6 +146,15 @@ class DryStore:
         if key in self._changed:
             return self._changed[key]
         return self._below.get(key) if self._below else None
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The values of those of these keys that are there."""
+        return {key: value for key in keys if (value := self.get(key)) is not None}
+
+    def put_all(self, values: Mapping[str, Any], *, ttl: float | None = None) -> None:
+        """Sets several values for as long as the object lives."""
+        for key, value in values.items():
+            self.put(key, value)
 
     def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Sets a value for as long as the object lives."""

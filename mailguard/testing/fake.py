@@ -82,6 +82,15 @@ class MemoryStore:
         text, until = self._rows.get(key, ("null", None))
         return None if until is not None and until <= self._now() else json.loads(text)
 
+    def get_all(self, keys: Sequence[str]) -> dict[str, Any]:
+        """See ``mailguard.plugin.Store.get_all``."""
+        return {key: value for key in keys if (value := self.get(key)) is not None}
+
+    def put_all(self, values: Mapping[str, Any], *, ttl: float | None = None) -> None:
+        """See ``mailguard.plugin.Store.put_all``."""
+        for key, value in values.items():
+            self.put(key, value, ttl=ttl)
+
     def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """See ``mailguard.plugin.Store.put``."""
         self._rows[key] = (json.dumps(value), None if ttl is None else self._now() + ttl)

@@ -72,6 +72,7 @@ def describe() -> PluginInfo:
         },
         options=RspamdOptions,
         network=True,
+        events=(Moved,),
         explain={
             "greylist": "rspamd would greylist it; mailguard's own greylist may be used instead",
             "add-header": "rspamd calls it spam",

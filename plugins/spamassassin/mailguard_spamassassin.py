@@ -52,6 +52,7 @@ def describe() -> PluginInfo:
         words={"spam": "junk", "ham": "accept"},
         options=SpamassassinOptions,
         network=True,
+        events=(Moved,),
         explain={"spam": "its score reached SpamAssassin's own threshold", "ham": "it did not"},
     )
 

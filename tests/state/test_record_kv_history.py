@@ -35,6 +35,22 @@ def test_values_live_as_long_as_they_may(database):
         store.put("k" * 600, 1)
 
 
+def test_many_values_at_once(database):
+    clock = FakeClock(1000.0)
+    store, other = KeyValueStore(database, "greylist", clock), KeyValueStore(database, "other", clock)
+    other.put("k1", "theirs")
+    store.put("k1", "old")
+    store.put_all({f"k{n}": n for n in range(250)}, ttl=60)
+    store.put_all({})
+    assert store.get_all(["k1", "k249", "gone"]) == {"k1": 1, "k249": 249}
+    assert len(store.get_all([f"k{n}" for n in range(250)])) == 250 and store.get_all([]) == {}
+    assert other.get_all(["k1", "k2"]) == {"k1": "theirs"}
+    clock.tick(61)
+    assert store.get_all(["k1", "k2"]) == {}
+    with pytest.raises(ValueError, match="65536"):
+        store.put_all({"big": "x" * 70_000})
+
+
 def test_correspondents_are_known_after_we_wrote_or_two_passes(database):
     known = history.History(database)
     with database.write() as connection:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mailguard.plugin import Store
 
@@ -11,6 +12,7 @@ from .name import FREEMAIL, Signals, registered
 
 _HALF_LIFE = 45 * 86400.0
 _KEEP = 400 * 86400.0
+_COUNTS = ("wrote", "good", "bad", "answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,10 @@ class Past:
     answered: float = 0.0
     at: float = 0.0
 
+    def __add__(self, other: Past) -> Past:
+        wrote, good, bad = self.wrote + other.wrote, self.good + other.good, self.bad + other.bad
+        return Past(wrote, good, bad, self.answered + other.answered, max(self.at, other.at))
+
 
 class History:
     """Keeps ``Past`` by account and address, and by domain or network for all."""
@@ -32,21 +38,35 @@ class History:
 
     def past(self, key: str, now: float) -> Past:
         """What is remembered under a key, faded to now."""
-        row = self._store.get(f"h:{key}")
-        if not isinstance(row, Mapping):
-            return Past(at=now)
-        fade = 0.5 ** (max(0.0, now - row.get("at", now)) / _HALF_LIFE)
-        wrote, good, bad, answered = (row.get(name, 0.0) * fade for name in ("wrote", "good", "bad", "answered"))
-        return Past(wrote, good, bad, answered, now)
+        return self.pasts([key], now)[0]
+
+    def pasts(self, keys: Sequence[str], now: float) -> list[Past]:
+        """What is remembered under several keys, faded to now."""
+        rows = self._store.get_all([f"h:{key}" for key in keys])
+        return [_faded(rows.get(f"h:{key}"), now) for key in keys]
 
     def add(
         self, key: str, now: float, *, wrote: float = 0, good: float = 0, bad: float = 0, answered: float = 0
     ) -> None:
         """Adds to the counts of a key."""
-        old = self.past(key, now)
-        row = {"wrote": old.wrote + wrote, "good": old.good + good, "bad": old.bad + bad}
-        row["answered"] = old.answered + answered
-        self._store.put(f"h:{key}", {**{k: round(max(0.0, v), 3) for k, v in row.items()}, "at": now}, ttl=_KEEP)
+        self.add_all({key: Past(wrote, good, bad, answered)}, now)
+
+    def add_all(self, more: Mapping[str, Past], now: float) -> None:
+        """Adds to the counts of several keys in one transaction."""
+        names = list(more)
+        rows = {}
+        for key, old in zip(names, self.pasts(names, now), strict=True):
+            rows[f"h:{key}"] = {name: round(max(0.0, getattr(old + more[key], name)), 3) for name in _COUNTS}
+            rows[f"h:{key}"]["at"] = now
+        self._store.put_all(rows, ttl=_KEEP)
+
+
+def _faded(row: Any, now: float) -> Past:
+    if not isinstance(row, Mapping):
+        return Past(at=now)
+    fade = 0.5 ** (max(0.0, now - row.get("at", now)) / _HALF_LIFE)
+    wrote, good, bad, answered = (row.get(name, 0.0) * fade for name in _COUNTS)
+    return Past(wrote, good, bad, answered, now)
 
 
 def keys(account: str, address: str, network: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ the thread that events are told on.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,10 +19,11 @@ from .arrival import arrived, arriving, digest
 from .deed import kept, label_of, origin_of
 from .explain import explain
 from .header import address_of
-from .history import History, history_signals, keys, network_of
+from .history import History, Past, history_signals, keys, network_of
 from .journal import Arrival, Journal
 from .judge import Circumstance, Judge, Judgement, Seen
 from .name import Signals
+from .notebook import Notebook
 from .part import fields_of
 from .rehearsal import Kept, pack
 from .rule import Reason, load_rules
@@ -52,12 +53,22 @@ class Pending:
 class Office:
     """Everything the plugin keeps open. Safe for threads; each worker process has its own."""
 
-    def __init__(self, folder: Path, store: Store, *, rules: Path | None, share: float, hostname: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        *,
+        rules: Path | None,
+        share: float,
+        hostname: str,
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
         self.hostname = hostname
         self.judge = Judge(folder, load_rules(rules))
         self.journal = Journal(folder / "journal.db")
         self.school = School(self.judge, self.journal, share=share)
         self.history = History(store)
+        self.notebook = Notebook(self.journal, self.history, failed=failed)
         self._store = store
         self._lock = Lock()
         self._turn = (
@@ -121,15 +132,15 @@ class Office:
             signals["helo_odd"] = (session.helo[:60],)
         if sender and not session.user:
             names = keys(accounts[0] if accounts else "", sender, network_of(session.peer_ip))
-            own, place, net = (self.history.past(name, now) for name in names)
+            own, place, net = self.history.pasts(names, now)
             more, extra = history_signals(own, place, net, sender, vouched=vouched(findings))
             signals.update(more)
             tokens += extra
         return signals, tokens
 
     def _wrote(self, user: str, envelope: Envelope, now: float) -> None:
-        for recipient in envelope.recipients[:20]:
-            self.history.add(f"{user.lower()}/{str(recipient.address).lower()}", now, wrote=1)
+        names = [f"{user.lower()}/{str(recipient.address).lower()}" for recipient in envelope.recipients[:20]]
+        self.history.add_all(dict.fromkeys(names, Past(wrote=1)), now)
 
     def accepted(self, event: Accepted, now: float, *, automatic: int = 0) -> None:
         """A message was stored: remembers its scores for the accounts that got it, and what it says of its sender."""
@@ -148,17 +159,16 @@ class Office:
                 if automatic:
                     self._automatic(row, pending.kept, judged, automatic, now)
         if pending and arrivals:
-            self.journal.arrived(arrivals)
-            self._remember(pending, now)
+            self.notebook.note(arrivals, self._remembered(pending), now)
 
-    def _remember(self, pending: Pending, now: float) -> None:
+    def _remembered(self, pending: Pending) -> dict[str, Past]:
         """Kept mail speaks for its sender a little; what was called junk counts against the place it came from."""
         words = {judged.word for judged in pending.judged.values()}
         good = 0.0 if words != {"ham"} or not pending.vouched else 0.3
         bad = 0.3 if words == {"spam"} else 0.0
-        if pending.sender and (good or bad):
-            for key in keys("", pending.sender, network_of(pending.ip))[1:]:
-                self.history.add(key, now, good=good, bad=bad)
+        if not pending.sender or not (good or bad):
+            return {}
+        return dict.fromkeys(keys("", pending.sender, network_of(pending.ip))[1:], Past(good=good, bad=bad))
 
     def _automatic(self, arrival: Arrival, lesson: Kept, judged: Judgement, most: int, now: float) -> None:
         sure = judged.points >= 10 or (judged.points <= -4 and judged.score.personal < 0)
@@ -173,6 +183,7 @@ class Office:
         label, liked = label_of(event), kept(event)
         if label is None and not liked:
             return None
+        self.notebook.write()
         try:
             stored = Path(event.path).read_bytes()[:MAX_MESSAGE]
         except OSError as error:
@@ -208,6 +219,7 @@ class Office:
         if now - self._settled_at < _SETTLE_EVERY:
             return
         self._settled_at = now
+        self.notebook.write()
         self.school.finish(now)
         if patience:
             self.school.settle(now - patience, now)
@@ -220,7 +232,8 @@ class Office:
         return self.judge.judge(seen, account.lower()), explain(self.judge, seen, account.lower(), most=20), seen
 
     def close(self) -> None:
-        """Closes all files."""
+        """Writes down what waits and closes all files."""
+        self.notebook.write()
         self.judge.close()
         self.journal.close()
 

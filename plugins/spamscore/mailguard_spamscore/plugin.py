@@ -72,6 +72,7 @@ class SpamScore:
             },
             options=SpamscoreOptions,
             after=("spf", "dkim", "dmarc", "arc", "iprev", "dnsbl"),
+            events=(Accepted, Moved, Flagged),
         )
 
     @hookimpl
@@ -82,7 +83,12 @@ class SpamScore:
         if ctx.options.prior:
             begin_with(ctx.options.prior, ctx.state_dir)
         office = self._offices[ctx.state_dir] = Office(
-            ctx.state_dir, ctx.store, rules=ctx.options.rules, share=ctx.options.share, hostname=ctx.hostname
+            ctx.state_dir,
+            ctx.store,
+            rules=ctx.options.rules,
+            share=ctx.options.share,
+            hostname=ctx.hostname,
+            failed=lambda error: ctx.log.warning("arrivals cannot be written down", error=str(error)),
         )
         for reason in office.judge.renewed:
             ctx.log.warning("a model was begun anew", reason=reason, cure="mailguard junk rebuild")
