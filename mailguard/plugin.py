@@ -33,6 +33,7 @@ from mailguard.pipeline.finding import Finding, Findings
 from mailguard.pipeline.hookspecs import hookimpl
 from mailguard.pipeline.signature import ArcResult, ArcSet, SignatureResult, verify_arc, verify_dkim
 from mailguard.pipeline.verdict import Action, Decision, Verdict
+from mailguard.state.sqlite import open_sqlite
 
 API_VERSION = "1.0"
 """The version of this API; a change of the first number breaks plugins, of the second adds to it."""
@@ -82,6 +83,7 @@ __all__ = [
     "addresses",
     "format_duration",
     "hookimpl",
+    "open_sqlite",
     "parse_mime",
     "parse_place",
     "reverse_name",

@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.pool import QueuePool
 
+from mailguard.state.sqlite import use_wal
+
 metadata = sa.MetaData()
 """Every table of the state database; each module under ``mailguard.state`` declares its own on it."""
 
@@ -105,13 +107,8 @@ class Database:
 
 def _prepare_sqlite(raw: Any, _record: Any) -> None:
     raw.isolation_level = None  # we say BEGIN ourselves
-    for pragma in (
-        "journal_mode=WAL",
-        "busy_timeout=10000",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        "cache_size=-256",
-    ):
+    use_wal(raw, 10)
+    for pragma in ("busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-256"):
         raw.execute(f"PRAGMA {pragma}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections import Counter
@@ -11,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peer import Peer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("crash_peer", HERE.parent / "delivery/peer.py")
-assert _spec is not None and _spec.loader is not None
-_peer: Any = importlib.util.module_from_spec(_spec)
-sys.modules["crash_peer"] = _peer
-_spec.loader.exec_module(_peer)
 
 
 @pytest.fixture
 def peer() -> Iterator[Any]:
-    peer = _peer.Peer(answers={"RCPT TO:<bad@x.test>": "550 5.1.1 no such user"})
+    peer = Peer(answers={"RCPT TO:<bad@x.test>": "550 5.1.1 no such user"})
     yield peer
     peer.close()
 

@@ -6,14 +6,10 @@ import base64
 import contextlib
 import socket
 import ssl
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-_spec = spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed = module_from_spec(_spec)
-_spec.loader.exec_module(installed)
+import installed
 
 USER1, USER2 = installed.USERS
 PASSWORD = installed.PASSWORD

@@ -13,25 +13,16 @@ import ssl
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import chromium
+import installed
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def _load(name: str) -> ModuleType:
-    spec = spec_from_file_location(f"account_page_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-installed, chromium = _load("installed"), _load("chromium")
 pytestmark.append(pytest.mark.skipif(chromium.program() is None, reason="Chromium is not installed"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 from mailguard.net.selfsigned import make_self_signed
@@ -25,11 +25,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not shutil.which("pebble"), reason="needs Debian's pebble"),
 ]
-_spec = importlib.util.spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(installed)
-
 ZONE = "".join(f"{name}.office.test. A 127.0.0.1\n" for name in ("mail", "autoconfig", "autodiscover"))
 
 

@@ -12,24 +12,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import dovecot
+import installed
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def _load(name: str) -> Any:
-    spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-installed, dovecot = _load("installed"), _load("dovecot")
 USER = installed.USERS[0]
 FLAGS = [
     "\\Seen",

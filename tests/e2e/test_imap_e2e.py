@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import imaplib
+import re
 import shutil
 import smtplib
 import ssl
 import subprocess
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-_spec = spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed = module_from_spec(_spec)
-_spec.loader.exec_module(installed)
 
 USER1, USER2 = installed.USERS
 MESSAGE = "From: Ann <ann@example.net>\r\nTo: user1@office.test\r\nSubject: {}\r\n\r\n.dots and text\r\n"
@@ -111,9 +107,10 @@ def test_mbsync_both_ways(server: Any, tmp_path: Path) -> None:
     near = tmp_path / "mail/INBOX"
     files = [*(near / "new").iterdir(), *(near / "cur").iterdir()]
     assert len(files) == 25
-    # One flagged, one deleted, one new here; one flagged there.
-    files[0].rename(near / "cur" / (files[0].name.split(":")[0] + ":2,FS"))
-    files[1].unlink()
+    # One flagged, one deleted, one new here; another one answered there (mbsync names its files after their UIDs).
+    uid = {re.search(r",U=(\d+)", file.name)[1]: file for file in files}
+    uid["1"].rename(near / "cur" / (uid["1"].name.split(":")[0] + ":2,FS"))
+    uid["2"].unlink()
     (near / "new" / "99.made.here").write_text(MESSAGE.format("made here").replace("\r\n", "\n"))
     client = signed_in(server, USER2)
     client.select()

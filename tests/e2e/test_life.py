@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
@@ -13,13 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 pytestmark = pytest.mark.e2e
-_spec = importlib.util.spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(installed)
 
 
 @pytest.fixture

@@ -12,18 +12,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-_spec = spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed = module_from_spec(_spec)
-_spec.loader.exec_module(installed)
 
 USER1, USER2 = installed.USERS
 MESSAGE = "From: Ann <ann@example.net>\r\nTo: user1@office.test\r\nSubject: {}\r\n\r\n.dots and text\r\n"

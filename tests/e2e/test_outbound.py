@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import re
 import smtplib
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import installed
 import pytest
+from peer import Peer
 
 from mailguard.testing import DnsServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-HERE = Path(__file__).parent
-installed: Any = _load("installed", HERE / "installed.py")
-Peer: Any = _load("outbound_peer", HERE.parent / "delivery/peer.py").Peer
 USER = installed.USERS[0]
 ZONE = """
     next.test.     MX 10 mx.next.test.

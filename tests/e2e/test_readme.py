@@ -12,17 +12,12 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import installed
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-_spec = spec_from_file_location("installed", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed = module_from_spec(_spec)
-_spec.loader.exec_module(installed)
 
 ROOT = Path(__file__).parents[2]
 MADE = ROOT / ".venv/.made-of"

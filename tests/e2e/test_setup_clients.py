@@ -9,10 +9,10 @@ import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 pytestmark = [
@@ -20,11 +20,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed"),
 ]
-
-_spec = spec_from_file_location("installed_setup", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed = module_from_spec(_spec)
-_spec.loader.exec_module(installed)
 
 OUTER = "{http://schemas.microsoft.com/exchange/autodiscover/responseschema/2006}"
 INNER = "http://schemas.microsoft.com/exchange/autodiscover/outlook/responseschema/2006a"

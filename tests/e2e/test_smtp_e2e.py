@@ -8,18 +8,13 @@ import smtplib
 import subprocess
 import time
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import Any
 
 import pytest
+import smtptalk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-_spec = spec_from_file_location("smtptalk", Path(__file__).with_name("smtptalk.py"))
-assert _spec is not None and _spec.loader is not None
-smtptalk = module_from_spec(_spec)
-_spec.loader.exec_module(smtptalk)
 Talk, mails, submitting, USER1, USER2 = (
     smtptalk.Talk, smtptalk.mails, smtptalk.submitting, smtptalk.USER1, smtptalk.USER2,
 )  # fmt: skip

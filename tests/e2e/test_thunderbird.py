@@ -10,12 +10,12 @@ import os
 import smtplib
 import time
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import installed
 import pytest
+import thunderbird
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,15 +24,6 @@ from cryptography.x509.oid import NameOID
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def _load(name: str) -> ModuleType:
-    spec = spec_from_file_location(f"thunderbird_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-installed, thunderbird = _load("installed"), _load("thunderbird")
 pytestmark.append(pytest.mark.skipif(bool(thunderbird.missing()), reason=f"{thunderbird.missing()} is not installed"))
 NAMES = ("mail.office.test", "autoconfig.office.test", "autodiscover.office.test", "office.test")
 SERVICES = """const {MailServices} = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");

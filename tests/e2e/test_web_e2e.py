@@ -14,25 +14,26 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 from mailguard.net.selfsigned import make_self_signed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-_spec = spec_from_file_location("installed_web", Path(__file__).with_name("installed.py"))
-assert _spec is not None and _spec.loader is not None
-installed = module_from_spec(_spec)
-_spec.loader.exec_module(installed)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    made = installed.Installed(tmp_path_factory.mktemp("web") / "m", settings=['dns.nameservers=["127.0.0.1:9"]'])
+    with serving(tmp_path_factory.mktemp("web") / "m") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Any]:
+    made = installed.Installed(folder, settings=['dns.nameservers=["127.0.0.1:9"]'])
     made.add_users()
     made.start()
     yield made
@@ -138,18 +139,21 @@ def metric(server: Any, line: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def test_metrics_count_what_happens_in_every_worker(server: Any) -> None:
-    accepted, workers = 'mailguard_messages_accepted_total{direction="in"}', len(server.workers())
-    before = metric(server, accepted)
-    for number in range(6):
-        with smtplib.SMTP("127.0.0.1", server.port(25)) as client:
-            client.sendmail("bea@elsewhere.test", ["user2@office.test"], f"Subject: m-{number}\r\n\r\nx\r\n")
-    until = time.monotonic() + 20
-    while metric(server, accepted) < before + 6:
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    assert metric(server, accepted) == before + 6
-    assert metric(server, "mailguard_workers") == workers
+def test_metrics_count_what_happens_in_every_worker(tmp_path: Path) -> None:
+    accepted = 'mailguard_messages_accepted_total{direction="in"}'
+    with serving(tmp_path / "m") as server:
+        for number in range(6):
+            with smtplib.SMTP("127.0.0.1", server.port(25)) as client:
+                client.sendmail("bea@elsewhere.test", ["user2@office.test"], f"Subject: m-{number}\r\n\r\nx\r\n")
+        until = time.monotonic() + 20
+        while metric(server, accepted) < 6:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert metric(server, accepted) == 6
+        assert metric(server, "mailguard_workers") == len(server.workers())
+
+
+def test_metrics_name_sign_ins_pages_and_the_queue_runner(server: Any) -> None:
     assert metric(server, 'mailguard_sign_ins_total{protocol="web",result="ok"}') >= 1
     assert metric(server, 'mailguard_web_answers_total{page="/mail/config-v1.1.xml",status="200"}') >= 1
     assert metric(server, "mailguard_queue_runner_seen_seconds") < 10

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import imapoffice
 import pytest
 
 from mailguard.store.account import AccountStore
 from mailguard.store.quota import Limits
-
-_spec = spec_from_file_location("imapoffice", Path(__file__).with_name("imapoffice.py"))
-assert _spec is not None and _spec.loader is not None
-imapoffice = module_from_spec(_spec)
-_spec.loader.exec_module(imapoffice)
 
 MAIL = b"From: bob@example.org\r\nSubject: x\r\n\r\n" + b"y" * 2000
 

@@ -10,21 +10,16 @@ import os
 import re
 import tempfile
 import time
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import imapoffice
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 pytestmark = pytest.mark.slow
-
-_spec = spec_from_file_location("imapoffice", Path(__file__).with_name("imapoffice.py"))
-assert _spec is not None and _spec.loader is not None
-imapoffice = module_from_spec(_spec)
-_spec.loader.exec_module(imapoffice)
 
 FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Work")
 LETTERS = {"\\Seen": "S", "\\Flagged": "F", "\\Answered": "R", "\\Deleted": "T"}

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
 
+import imapoffice
+import imapscript
 import pytest
-
-
-def _load(name: str) -> Any:
-    spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    import sys
-
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-imapoffice, imapscript = _load("imapoffice"), _load("imapscript")
 
 # append-binary is left out: how long its literal is depends on line ends that the file does not tell; with our reading
 # of it Dovecot answers as we do.

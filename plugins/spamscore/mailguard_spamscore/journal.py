@@ -3,12 +3,13 @@ arrivals that nobody has said anything about yet."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from mailguard.plugin import open_sqlite
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lesson (
@@ -64,10 +65,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA cache_size=-256")
+        self._db = open_sqlite(path)
         self._db.executescript(_SCHEMA)
 
     def find(self, account: str, digest: str) -> Lesson | None:
