@@ -24,7 +24,6 @@ PLUGIN = """
 import time
 
 from mailguard.plugin import Finding, Moved, PluginInfo, hookimpl
-import installed
 
 
 @hookimpl
