@@ -1,6 +1,6 @@
 """Several processes and a mutt-like program change mailboxes at random; a plain model says what must be there.
 
-``MAILGUARD_LONG=3000`` runs it for so many examples."""
+``MAILGUARD_LONG=3000`` runs it for so many examples, new ones every time."""
 
 from __future__ import annotations
 
