@@ -13,7 +13,8 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 
-from mailguard.net.resolver import Answer, Resolver, addresses, record_text
+from mailguard.net.dnswire import record_text
+from mailguard.net.resolver import Answer, Resolver, addresses
 
 
 @dataclass(frozen=True, slots=True)

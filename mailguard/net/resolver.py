@@ -6,16 +6,19 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import dns.exception
-import dns.flags
-import dns.rdatatype
 import dns.resolver
 import dns.reversename
 from pydantic import BaseModel, ConfigDict, Field
+
+from mailguard.net.dnsclient import DnsClient, Server
+from mailguard.net.dnswire import can_be
+
+_Key = tuple[str, str]
+_PATIENT = 2.0  # seconds without an answer that say something of the server
 
 
 class DnsSettings(BaseModel):
@@ -28,6 +31,9 @@ class DnsSettings(BaseModel):
     )
     timeout: float = Field(default=5.0, gt=0, le=60, description="seconds one question may take in all")
     cache_size: int = Field(default=10_000, ge=0, description="answers kept per worker")
+    failure_ttl: float = Field(
+        default=30.0, ge=0, le=300, description="seconds a question that failed is not asked again; 0: ask each time"
+    )
     validating: bool = Field(
         default=False, description="the resolver is ours and validates DNSSEC: believe its AD bit (DANE)"
     )
@@ -61,79 +67,140 @@ class Resolver(Protocol):
 
 
 class DnsResolver:
-    """A stub resolver over dnspython with a bounded cache shared by all threads of a process."""
+    """A stub resolver with a bounded cache shared by all threads of a process. What failed is remembered, too, for a
+    little while (RFC 9520 §3), and threads that ask the same at the same time wait for one answer."""
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
-        self._resolver = _stub(settings)
-        self._cache: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
+        self._client = DnsClient(_servers(settings), dnssec=settings.validating)
+        self._cache: OrderedDict[_Key, tuple[float, Answer | str]] = OrderedDict()
+        self._flights: dict[_Key, threading.Event] = {}
         self._lock = threading.Lock()
 
     def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> Answer:
         """See Resolver.query; answers from the cache while their time to live lasts."""
-        key = (name.lower().rstrip("."), rdtype)
-        now = time.monotonic()
-        with self._lock:
-            hit = self._cache.get(key)
-            if hit and hit[0] > now:
-                self._cache.move_to_end(key)
-                return hit[1]
-        answer = self._ask(*key, timeout or self._settings.timeout)
-        if self._settings.cache_size:
+        known = self.at_hand(name, rdtype)
+        if known is not None:
+            return known
+        (found,) = self.query_all([(name, rdtype)], timeout=timeout)
+        if isinstance(found, DnsTemporaryError):
+            raise found
+        return found
+
+    def query_all(
+        self, questions: Sequence[tuple[str, str]], *, timeout: float | None = None
+    ) -> list[Answer | DnsTemporaryError]:
+        """Asks ``(name, type)`` pairs side by side; in their order an answer, or why there is none."""
+        seconds = timeout or self._settings.timeout
+        until = time.monotonic() + seconds
+        keys = [_key(*question) for question in questions]
+        found: dict[_Key, Answer | str] = {}
+        while open_ := [key for key in dict.fromkeys(keys) if key not in found]:
+            mine: list[_Key] = []
+            others: list[threading.Event] = []
             with self._lock:
-                self._cache[key] = (now + min(max(answer.ttl, 1), 86_400), answer)
-                while len(self._cache) > self._settings.cache_size:
-                    self._cache.popitem(last=False)
-        return answer
+                for key in open_:
+                    if (known := self._recall(key)) is not None:
+                        found[key] = known
+                    elif flight := self._flights.get(key):
+                        others.append(flight)
+                    else:
+                        self._flights[key] = threading.Event()
+                        mine.append(key)
+            if mine:
+                found |= self._fly(mine, until - time.monotonic())
+            for flight in others:
+                if not flight.wait(max(until - time.monotonic(), 0)):
+                    found |= {key: f"no answer within {seconds:g} s" for key in open_ if key not in found}
+                    break
+        return [_told(key, found[key]) for key in keys]
 
-    def _ask(self, name: str, rdtype: str, timeout: float) -> Answer:
+    def at_hand(self, name: str, rdtype: str) -> Answer | None:
+        """The answer, if it need not be asked for. Raises DnsTemporaryError for a failure that is remembered."""
+        key = _key(name, rdtype)
+        with self._lock:
+            known = self._recall(key)
+        if isinstance(known, str):
+            raise DnsTemporaryError(f"{name} {rdtype}: {known}")
+        return known
+
+    def _recall(self, key: _Key) -> Answer | str | None:
+        hit = self._cache.get(key)
+        if hit is None or hit[0] <= time.monotonic():
+            return None
+        self._cache.move_to_end(key)
+        return hit[1]
+
+    def _fly(self, keys: list[_Key], timeout: float) -> dict[_Key, Answer | str]:
+        """Asks for these and nobody else does meanwhile; what came is in the cache before others look again."""
+        found: dict[_Key, Answer | str] = {}
         try:
-            found = self._resolver.resolve(name + ".", rdtype, lifetime=timeout, raise_on_no_answer=False, search=False)
-        except dns.resolver.NXDOMAIN as error:
-            return Answer((), exists=False, ttl=_negative_ttl(error))
-        except (dns.resolver.NoNameservers, dns.exception.Timeout, OSError) as error:
-            raise DnsTemporaryError(f"{name} {rdtype}: {error}") from error
-        except dns.exception.DNSException:
-            # A name that cannot exist (too long, an empty label) has no records.
-            return Answer((), exists=False, ttl=60)
-        if found.rrset is None:
-            return Answer((), ttl=60)
-        authentic = self._settings.validating and bool(found.response.flags & dns.flags.AD)
-        records = tuple(record_text(record, rdtype) for record in found.rrset)
-        return Answer(records, ttl=found.rrset.ttl, authentic=authentic)
+            for key, answer, keep in self._ask(keys, timeout):
+                found[key] = answer
+                if keep and self._settings.cache_size:
+                    with self._lock:
+                        self._cache[key] = (time.monotonic() + keep, answer)
+                        if len(self._cache) > self._settings.cache_size:
+                            self._cache.popitem(last=False)
+        finally:
+            with self._lock:
+                for key in keys:
+                    self._flights.pop(key).set()
+        return found
+
+    def _ask(self, keys: list[_Key], timeout: float) -> Iterator[tuple[_Key, Answer | str, float]]:
+        """Each with its answer, or the text of what is wrong, and the seconds to remember it."""
+        possible = [key for key in keys if can_be(*key)]
+        for key in set(keys).difference(possible):
+            yield key, Answer((), exists=False, ttl=60), 60
+        for key, one in zip(possible, self._client.ask(possible, max(timeout, 0.01)) if possible else (), strict=True):
+            if one.found is None:
+                # A question that was cut short says nothing of the next one, which may have more time.
+                patient = not one.silent or timeout >= _PATIENT
+                yield key, one.problem or "no answer", self._settings.failure_ttl if patient else 0.0
+                continue
+            authentic = self._settings.validating and one.found.authentic
+            answer = Answer(one.found.records, one.found.exists, one.found.ttl, authentic)
+            yield key, answer, min(max(answer.ttl, 1), 86_400)
 
 
-def _stub(settings: DnsSettings) -> dns.resolver.Resolver:
-    if not settings.nameservers:
-        resolver = dns.resolver.Resolver()
-    else:
-        resolver = dns.resolver.Resolver(configure=False)
-        resolver.nameservers = [_nameserver(text) for text in settings.nameservers]
-    resolver.use_edns(0, dns.flags.DO if settings.validating else 0, 1232)
-    return resolver
+def _key(name: str, rdtype: str) -> _Key:
+    return name.lower().rstrip("."), rdtype
 
 
-def _nameserver(text: str) -> dns.nameserver.Nameserver:
+def _told(key: _Key, found: Answer | str) -> Answer | DnsTemporaryError:
+    return found if isinstance(found, Answer) else DnsTemporaryError(f"{key[0]} {key[1]}: {found}")
+
+
+def _servers(settings: DnsSettings) -> list[Server]:
+    if settings.nameservers:
+        return [_server(text) for text in settings.nameservers]
+    stub = dns.resolver.Resolver()  # raises where the system has no resolver configured
+    return [Server.at(str(address), stub.port) for address in stub.nameservers]
+
+
+def _server(text: str) -> Server:
     host, _, port = text.rpartition(":") if text.count(":") == 1 or text.startswith("[") else (text, "", "53")
-    return dns.nameserver.Do53Nameserver(str(ipaddress.ip_address(host.strip("[]"))), int(port))
+    return Server.at(str(ipaddress.ip_address(host.strip("[]"))), int(port))
 
 
-def _negative_ttl(error: dns.resolver.NXDOMAIN) -> int:
-    for response in error.responses().values():  # type: ignore[no-untyped-call]
-        for rrset in response.authority:
-            if rrset.rdtype == dns.rdatatype.SOA:
-                return int(min(rrset.ttl, rrset[0].minimum))
-    return 60
+def ask_all(
+    resolver: Resolver, questions: Sequence[tuple[str, str]], *, timeout: float | None = None
+) -> list[Answer | DnsTemporaryError]:
+    """Asks several ``(name, type)`` pairs, side by side where the resolver can; in their order an answer each, or why
+    there is none now."""
+    together = getattr(resolver, "query_all", None)
+    if together is not None:
+        answers: list[Answer | DnsTemporaryError] = together(questions, timeout=timeout)
+        return answers
+    return [_asked(resolver, name, rdtype, timeout) for name, rdtype in questions]
 
 
-def record_text(record: object, rdtype: str) -> str:
-    """A record of dnspython in the form of ``Answer.records``."""
-    if rdtype in ("TXT", "SPF"):
-        return b"".join(record.strings).decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
-    text = str(record)
-    if rdtype in ("MX", "PTR", "CNAME", "NS", "SRV"):
-        return " ".join(part.rstrip(".").lower() or "." for part in text.split(" "))
-    return text
+def _asked(resolver: Resolver, name: str, rdtype: str, timeout: float | None) -> Answer | DnsTemporaryError:
+    try:
+        return resolver.query(name, rdtype, timeout=timeout)
+    except DnsTemporaryError as error:
+        return error
 
 
 def addresses(resolver: Resolver, host: str, *, ipv6: bool = True) -> Sequence[str]:
