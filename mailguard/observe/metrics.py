@@ -33,7 +33,7 @@ HELP: Mapping[str, str] = {
     "mailguard_messages_accepted": "Messages that got their 250, by direction.",
     "mailguard_octets_accepted": "Octets of these messages.",
     "mailguard_refused": "Connections, senders, recipients and messages refused, by stage and code.",
-    "mailguard_deliveries": "Recipients served from the queue, by where: here or at another server.",
+    "mailguard_deliveries": "Copies put into mailboxes (here) and recipients taken by other servers (away).",
     "mailguard_deferrals": "Attempts that must be repeated.",
     "mailguard_bounces": "Recipients given up.",
     "mailguard_held": "Messages held back for a decision.",
@@ -98,6 +98,8 @@ class Metrics:
                 direction = "out" if event.user else "in"
                 self.count("mailguard_messages_accepted", direction=direction)
                 self.count("mailguard_octets_accepted", event.size, direction=direction)
+                if copies := _copies(event):
+                    self.count("mailguard_deliveries", copies, where="here")
             case Refused():
                 self.count("mailguard_refused", stage=event.stage, code=str(event.reply.code))
             case Delivered():
@@ -198,6 +200,12 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _copies(event: Accepted) -> int:
+    """How many mailboxes had it before the 250; what waits in the queue is told of as it is delivered."""
+    places = [place.partition("/") for _, told in event.stored for place in told.split(", ")]
+    return sum(bool(mailbox) and "@" in account and " " not in account for account, _, mailbox in places)
 
 
 def _side(event: Moved) -> str:

@@ -18,7 +18,7 @@ from mailguard.delivery.forwarding import Forwards
 from mailguard.delivery.vacation import Vacations
 from mailguard.protocol.autoconfig.request import Provider
 from mailguard.server.web_guard import FORM_COOKIE, SESSION_COOKIE, Guard, Visit, new_form_token, set_cookie
-from mailguard.server.web_serve import MAX_BODY
+from mailguard.server.web_stream import MAX_BODY
 from mailguard.server.web_template import PAGE, page
 
 _ACCOUNT = "/account"

@@ -62,9 +62,9 @@ class Row:
         return self.what, f"{self.ours:,.4g} {self.unit}", theirs, f"{self.ratio:.2f}", f"{sign} {self.goal:g}", verdict
 
 
-def need(*programs: str) -> None:
-    """Raises Absent unless all of these programs and the drivers are here."""
-    if not (SHARED / "bench").is_dir():
+def need(*programs: str, drivers: bool = True) -> None:
+    """Raises Absent unless all of these programs, and the drivers where they are asked for, are here."""
+    if drivers and not (SHARED / "bench").is_dir():
         raise Absent("the drivers: no ../shared/bench, and MAILGUARD_SHARED names none")
     for program in programs:
         if not (shutil.which(program) or shutil.which(program, path="/usr/sbin")):

@@ -103,3 +103,11 @@ def test_a_mistake_in_the_configuration_is_told_with_its_line(tmp_path: Path) ->
 def test_the_configuration_may_be_named_behind_the_command(office: Path) -> None:
     result = CliRunner().invoke(queue, ["list", "--json", "-c", str(office / "mailguard.toml")])
     assert result.exit_code == 0 and len(result.output.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", sorted(queue.commands))
+def test_help_needs_no_configuration(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in ([name, "--help"], ["-c", "none.toml", name, "--help"]):
+        result = CliRunner().invoke(queue, words)
+        assert result.exit_code == 0 and "Usage:" in result.output

@@ -23,12 +23,14 @@ from mailguard.model.reply import Reply
 from mailguard.observe.metrics import HELP, Metrics, Sample, clear
 
 REPLY = Reply.of(550, "5.7.1", "no")
+STORED = (("b@y", "b@y/INBOX, ann@y/INBOX"), ("c@y", "c@y/Junk"), ("d@y", "queue"), ("e@y", "refused: 452 see a@b/c"))
 EVENTS: list[tuple[Event, str]] = [
     (Accepted(1, "m", "s", "ann", "a@x", ("b@y",), 10), 'mailguard_messages_accepted_total{direction="out"} 1.0'),
     (Accepted(1, "m", "s", "", "a@x", ("b@y",), 10), 'mailguard_octets_accepted_total{direction="in"} 10.0'),
     (Refused(1, "m", "recipient", "s", "192.0.2.1", "", "", REPLY), 'refused_total{code="550",stage="recipient"} 1.0'),
     (Delivered(1, "m", "b@y", "mx.y[192.0.2.1]:25"), 'mailguard_deliveries_total{where="away"} 1.0'),
     (Delivered(1, "m", "b@y", "local"), 'mailguard_deliveries_total{where="here"} 1.0'),
+    (Accepted(1, "m", "s", "", "a@x", ("b@y", "c@y"), 10, STORED), 'mailguard_deliveries_total{where="here"} 3.0'),
     (Deferred(1, "m", "b@y", REPLY, 2), "mailguard_deferrals_total 1.0"),
     (Bounced(1, "m", "b@y", REPLY), "mailguard_bounces_total 1.0"),
     (Held(1, "m", "why"), "mailguard_held_total 1.0"),

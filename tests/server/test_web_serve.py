@@ -16,7 +16,8 @@ import structlog
 
 from mailguard.net.selfsigned import make_self_signed
 from mailguard.net.tls import TlsContexts, TlsSettings
-from mailguard.server.web_serve import MAX_REQUESTS, http_server
+from mailguard.server.web_cheroot import MAX_REQUESTS
+from mailguard.server.web_serve import http_server
 
 pytestmark = pytest.mark.e2e
 THREADS = 4
