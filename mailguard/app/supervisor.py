@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from mailguard.app import notify
+from mailguard.app.assembly import build_parts
 from mailguard.app.bus import Bus
 from mailguard.app.health import Health
 from mailguard.app.memory import keep_small
-from mailguard.app.parts import Plan, Shared, build_parts, make_plan
+from mailguard.app.parts import Shared
 from mailguard.app.pidfile import claim
+from mailguard.app.plan import Plan, make_plan
 from mailguard.app.start import StartError, become, check_key, check_writable, make_data_folder
 from mailguard.app.trial import trial
 from mailguard.app.watch import SIGNALS

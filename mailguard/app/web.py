@@ -20,7 +20,8 @@ from mailguard.server.web_setup import SetupPages
 from mailguard.state.credential import server_secret
 
 if TYPE_CHECKING:
-    from mailguard.app.parts import Plan, Shared
+    from mailguard.app.parts import Shared
+    from mailguard.app.plan import Plan
 
 
 def build_web(

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mailguard.app.assembly import build_parts
 from mailguard.app.elected import Elected
-from mailguard.app.parts import Plan, Shared, build_parts, new_id
+from mailguard.app.parts import Shared, new_id
+from mailguard.app.plan import Plan
 from mailguard.app.upkeep import Upkeep
 from mailguard.config.decode import ConfigError, line
 from mailguard.model.event import Event

@@ -18,7 +18,7 @@ def check(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> int
     """Check the configuration, the accounts and the policy: every mistake, with file, line and cure."""
     from dataclasses import asdict
 
-    from mailguard.app.parts import make_plan
+    from mailguard.app.plan import make_plan
     from mailguard.config.decode import ConfigError, line
     from mailguard.config.schema import find_config, load_config
 

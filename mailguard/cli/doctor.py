@@ -15,7 +15,7 @@ from mailguard.cli.doctor_line import Line, fail, ok
 from mailguard.cli.output import config_option, json_option
 
 if TYPE_CHECKING:
-    from mailguard.app.parts import Plan
+    from mailguard.app.plan import Plan
     from mailguard.config.schema import Config
 
 _COLOUR = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -46,7 +46,7 @@ def doctor(config: Path | None, as_json: bool, offline: bool) -> int:
 
 def examine(path: Path, *, offline: bool = False) -> Iterator[Line]:
     """Every line, as it is found out; a part that cannot be looked at is a line, too."""
-    from mailguard.app.parts import make_plan
+    from mailguard.app.plan import make_plan
     from mailguard.config.decode import ConfigError, line
     from mailguard.config.schema import load_config
 
