@@ -56,18 +56,11 @@ def setup(
 
     Writes the configuration, accounts, DKIM keys, a certificate to begin with, a systemd unit and the DNS records.
     """
-    from mailguard.cli.init import parsed_names
     from mailguard.cli.setup_left import tell
 
     ask = not yes
     folder = folder.absolute()
-    if domain is None:
-        if yes:
-            raise click.UsageError("--domain is needed with --yes")
-        domain = click.prompt("Your mail domain (what stands behind the @)", default=_own_domain() or None)
-    name, host = parsed_names(str(domain), hostname or "")
-    if hostname is None and ask:
-        _, host = parsed_names(name, click.prompt("Name of this server (in MX, and for clients)", default=host))
+    name, host = _names(domain, hostname, ask)
     answers = Answers(
         folder=folder,
         domain=name,
@@ -87,6 +80,20 @@ def setup(
     )
     done: Done = write(answers)
     tell(answers, done)
+
+
+def _names(domain: str | None, hostname: str | None, ask: bool) -> tuple[str, str]:
+    """The mail domain and the server's name."""
+    from mailguard.cli.init import parsed_names
+
+    if domain is None:
+        if not ask:
+            raise click.UsageError("--domain is needed with --yes")
+        domain = click.prompt("Your mail domain (what stands behind the @)", default=_own_domain() or None)
+    name, host = parsed_names(str(domain), hostname or "")
+    if hostname is None and ask:
+        _, host = parsed_names(name, click.prompt("Name of this server (in MX, and for clients)", default=host))
+    return name, host
 
 
 def _own_domain() -> str:
