@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-import mailguard.state
-from mailguard.state.database import metadata
-from mailguard.state.migrate import FOLDER, head, script, upgrade
+from mailguard.state.migrate import FOLDER, all_tables, head, script, upgrade
 
 _TEMPLATE = '''"""{title}"""
 
@@ -26,14 +22,6 @@ def upgrade() -> None:
     """One step forward."""
     {body}
 '''
-
-
-def all_tables() -> sa.MetaData:
-    """The metadata with every table of ``mailguard.state`` declared on it."""
-    for module in pkgutil.iter_modules(mailguard.state.__path__):
-        if module.name != "migrations":
-            importlib.import_module(f"mailguard.state.{module.name}")
-    return metadata
 
 
 def differences(connection: sa.Connection) -> list[str]:

@@ -1,9 +1,12 @@
-"""Brings the state database to the shape that this version of mailguard wants, step by step, once (Alembic)."""
+"""Brings the state database to the shape that this version of mailguard wants, once: a new one gets today's tables, an
+older one the steps since (Alembic)."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pkgutil
 import re
 import sqlite3
 from pathlib import Path
@@ -11,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailguard.state.database import Database
+import mailguard.state
+from mailguard.state.database import Database, metadata
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
@@ -49,11 +53,32 @@ def prepare(database: Database) -> None:
         if not database.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         version = _version(connection)
-        if not version and sa.inspect(connection).has_table("credential"):
-            _adopt(connection)
-        elif version != head():  # nobody was faster
+        if version == head():
+            pass  # somebody was faster
+        elif version:
             upgrade(connection)
+        elif sa.inspect(connection).has_table("credential"):
+            _adopt(connection)
+        else:
+            create(connection)
     _give_away(database)
+
+
+def all_tables() -> sa.MetaData:
+    """The metadata with every table of ``mailguard.state`` declared on it."""
+    for module in pkgutil.iter_modules(mailguard.state.__path__):
+        if module.name != "migrations":
+            importlib.import_module(f"mailguard.state.{module.name}")
+    return metadata
+
+
+def create(connection: sa.Connection) -> None:
+    """Makes every table of today in an empty database, without Alembic: importing it would double the first start."""
+    all_tables().create_all(connection)
+    number = sa.Column("version_num", sa.String(32), nullable=False)
+    versions = sa.Table(_TABLE, sa.MetaData(), number, sa.PrimaryKeyConstraint(number, name=f"{_TABLE}_pkc"))
+    versions.create(connection)
+    connection.execute(versions.insert().values(version_num=head()))
 
 
 def _give_away(database: Database) -> None:
@@ -85,7 +110,7 @@ def _adopt(connection: sa.Connection) -> None:
     """Takes over a database from before there were steps, if it has today's shape or lacks whole tables only."""
     from alembic.runtime.migration import MigrationContext
 
-    from mailguard.state.compare import all_tables, differences
+    from mailguard.state.compare import differences
 
     all_tables().create_all(connection)
     left = differences(connection)

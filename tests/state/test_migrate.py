@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,8 +32,8 @@ def database(tmp_path: Path) -> Database:
 
 
 def test_tables_and_migrations_agree(database: Database) -> None:
-    migrate.prepare(database)
-    with database.read() as connection:
+    with database.write() as connection:
+        migrate.upgrade(connection)
         found = compare.differences(connection)
     assert not found, CURE + "\n  ".join(found)
     assert len(compare.heads()) == 1, (
@@ -39,6 +41,41 @@ def test_tables_and_migrations_agree(database: Database) -> None:
         "`down_revision`"
     )
     database.close()
+
+
+def shape(database: Database) -> dict[str, list[tuple[object, ...]]]:
+    """Columns and indexes of every table, as SQLite tells them, in the order of their names."""
+    found: dict[str, list[tuple[object, ...]]] = {}
+    with database.read() as connection:
+        for table in sorted(sa.inspect(connection).get_table_names()):
+            columns = connection.exec_driver_sql(
+                f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{table}')"
+            )
+            indexes = connection.exec_driver_sql(f"SELECT name, \"unique\", partial FROM pragma_index_list('{table}')")
+            found[table] = sorted(map(tuple, columns)) + sorted(map(tuple, indexes))
+    return found
+
+
+def test_a_new_database_is_as_if_it_had_taken_every_step(tmp_path: Path, database: Database) -> None:
+    migrate.prepare(database)
+    (tmp_path / "steps").mkdir()
+    stepped = Database(StateSettings(), tmp_path / "steps")
+    with stepped.write() as connection:
+        migrate.upgrade(connection)
+        versions = connection.exec_driver_sql("SELECT * FROM alembic_version").all()
+    assert shape(database) == shape(stepped)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM alembic_version").all() == versions
+    stepped.close()
+    database.close()
+
+
+def test_a_new_database_needs_no_alembic(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from mailguard.state import migrate; from mailguard.state.database import *\n"
+        "migrate.prepare(Database(StateSettings(), pathlib.Path(sys.argv[1]))); assert 'alembic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
 def test_every_table_is_declared_under_state() -> None:
@@ -50,7 +87,7 @@ def test_every_table_is_declared_under_state() -> None:
 
 
 def test_a_change_is_seen_and_written_down(tmp_path: Path) -> None:
-    table = sa.Table("new_thing", compare.all_tables(), sa.Column("id", sa.Text, primary_key=True))
+    table = sa.Table("new_thing", migrate.all_tables(), sa.Column("id", sa.Text, primary_key=True))
     try:
         path = compare.write_step("New things, for a test", tmp_path)
         engine = sa.create_engine("sqlite://")
@@ -59,7 +96,7 @@ def test_a_change_is_seen_and_written_down(tmp_path: Path) -> None:
             found = compare.differences(connection)
         engine.dispose()
     finally:
-        compare.metadata.remove(table)
+        migrate.metadata.remove(table)
     assert found == ["add table: new_thing"]
     number = int(migrate.head()) + 1
     assert path is not None and path.name == f"v{number:04d}_new_things_for_a_test.py"
@@ -126,7 +163,7 @@ def test_a_newer_database_is_left_alone(database: Database) -> None:
 
 
 def test_a_database_from_before_there_were_migrations(database: Database) -> None:
-    tables = compare.all_tables()
+    tables = migrate.all_tables()
     tables.create_all(database.engine, tables=[tables.tables[name] for name in ("credential", "verdict")])
     migrate.prepare(database)
     with database.read() as connection:
