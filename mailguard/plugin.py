@@ -26,7 +26,7 @@ from mailguard.model.mime import Part
 from mailguard.model.mime import parse as parse_mime
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session, TlsInfo
-from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, reverse_name
+from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, ask_all, reverse_name
 from mailguard.net.talk import Talk, parse_place
 from mailguard.pipeline.context import Context, Options, PluginInfo, Store
 from mailguard.pipeline.finding import Finding, Findings
@@ -81,6 +81,7 @@ __all__ = [
     "TlsInfo",
     "Verdict",
     "addresses",
+    "ask_all",
     "format_duration",
     "hookimpl",
     "open_sqlite",

@@ -193,10 +193,17 @@ def ask_all(
     if together is not None:
         answers: list[Answer | DnsTemporaryError] = together(questions, timeout=timeout)
         return answers
-    return [_asked(resolver, name, rdtype, timeout) for name, rdtype in questions]
+    until = None if timeout is None else time.monotonic() + timeout
+    found = []
+    for n, (name, rdtype) in enumerate(questions):
+        share = None if until is None else (until - time.monotonic()) / (len(questions) - n)
+        found.append(_asked(resolver, name, rdtype, share))
+    return found
 
 
 def _asked(resolver: Resolver, name: str, rdtype: str, timeout: float | None) -> Answer | DnsTemporaryError:
+    if timeout is not None and timeout <= 0:
+        return DnsTemporaryError(f"{name} {rdtype}: no time left to ask")
     try:
         return resolver.query(name, rdtype, timeout=timeout)
     except DnsTemporaryError as error:

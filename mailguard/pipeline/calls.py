@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mailguard.pipeline.finding import Finding
-from mailguard.pipeline.pool import FOREVER, CallTime, Pool, resident
+from mailguard.pipeline.pool import FOREVER, CallTime, NotAtHandError, Pool, resident
 from mailguard.pipeline.registry import CHECKS, ERROR
 
 MAX_FACTS = 16_384  # characters of JSON that one finding may carry
@@ -39,7 +40,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call to make; ``words`` are those it may find."""
+    """One call to make; ``words`` are those it may find; ``quick`` and ``repeatable`` as in ``PluginInfo``."""
 
     plugin: str
     hook: str
@@ -47,6 +48,7 @@ class Job:
     deadline: float
     words: Mapping[str, Any]
     quick: bool = False
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,27 @@ class Calls:
             return []
         started = time.perf_counter()
         timings: list[float] = [0.0] * len(jobs)
-        futures = [self._submit(job, self._timed(job, timings, n)) for n, job in enumerate(jobs)]
-        return [self._gather(job, future, started, timings, n)
-                for n, (job, future) in enumerate(zip(jobs, futures, strict=True))]  # fmt: skip
+        futures: dict[int, Future[Any] | Callable[[], Any]] = {}
+        for n in sorted(range(len(jobs)), key=lambda n: jobs[n].repeatable):  # those that take a thread work meanwhile
+            futures[n] = self._submit(jobs[n], self._timed(jobs[n], timings, n))
+        return [self._gather(job, futures[n], started, timings, n) for n, job in enumerate(jobs)]
 
     def _submit(self, job: Job, call: Callable[[], Any]) -> Future[Any] | Callable[[], Any]:
-        return call if job.quick else self._pool.submit(call)
+        if job.quick:
+            return call
+        return (self._at_once(call) if job.repeatable else None) or self._pool.submit(call)
+
+    def _at_once(self, call: Callable[[], Any]) -> Callable[[], Any] | None:
+        """What came of a call that may not wait for the DNS; None if it would have had to."""
+        self._time.may_ask, self._time.missed = False, False
+        try:
+            value = call()
+            made: Callable[[], Any] = lambda: value  # noqa: E731
+        except (Exception, NotAtHandError) as error:
+            made = partial(_raise, error)
+        finally:
+            self._time.may_ask = True
+        return None if self._time.missed else made
 
     def close(self) -> None:
         """Lets the threads end."""
@@ -126,7 +143,7 @@ class Calls:
         if not isinstance(future, Future):
             value = future()
             if timings[n] > job.deadline * 1000:
-                raise DeadlineError(f"{timings[n] / 1000:.1f} s, though it calls itself quick")
+                raise DeadlineError(f"{timings[n] / 1000:.1f} s, though it promises to be quick")
             return value
         until, before = started + job.deadline, 0
         while True:
@@ -185,6 +202,10 @@ class Calls:
 
     def _health_of(self, plugin: str) -> Health:
         return self._health.setdefault(plugin, Health())
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def check_finding(job: Job, value: Any) -> Finding | None:

@@ -35,6 +35,8 @@ class PluginInfo:
     model of its options. ``after`` names plugins whose findings it reads. ``network`` says that it mostly waits
     for the network, so that it runs beside others of its stage. ``quick`` promises that it only computes, for
     milliseconds, and never waits: it is then called without a thread of its own, its deadline checked afterwards.
+    ``repeatable`` promises that a check is quick but for what it asks ``ctx.dns``, changes nothing, and may be called
+    twice: it is then called at once, and once more on a thread of its own only where the DNS must be asked.
     ``events`` are the kinds of event that ``observe`` wants; it is told of all where none is named.
     ``skip_if`` is the condition under which it need not run, where the policy gives none of its own; names of
     checks that the policy does not have read as ``"none"``.
@@ -46,6 +48,7 @@ class PluginInfo:
     after: tuple[str, ...] = ()
     network: bool = False
     quick: bool = False
+    repeatable: bool = False
     events: tuple[type[Event], ...] = ()
     skip_if: str = ""
     summary: str = ""

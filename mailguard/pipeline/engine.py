@@ -183,7 +183,8 @@ class Engine:
             return value
 
         info = check.plugin.info
-        return Job(check.name, hook, call, check.model.deadline, info.words, info.quick)
+        repeatable = info.repeatable and hook in CHECKS
+        return Job(check.name, hook, call, check.model.deadline, info.words, info.quick, repeatable)
 
     def _notice(self, plugin: str, error: str) -> None:
         """For `mailguard plugins list`: which check is off until when, and why."""

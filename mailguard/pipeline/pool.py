@@ -6,11 +6,11 @@ import ctypes
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver
+from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, ask_all
 
 FOREVER = float("inf")
 
@@ -19,10 +19,17 @@ class AbandonedError(BaseException):
     """Raised inside a plugin whose call was given up. Not an Exception: plugins catch those."""
 
 
+class NotAtHandError(BaseException):
+    """Raised inside a plugin that must not wait for the DNS: the answer would have to be asked for."""
+
+
 class CallTime(threading.local):
-    """Until when the call that runs on this thread may take, on the monotonic clock."""
+    """Until when the call that runs on this thread may take, on the monotonic clock; whether it may wait for the DNS,
+    and whether it would have had to."""
 
     until: float = FOREVER
+    may_ask: bool = True
+    missed: bool = False
 
 
 class HurriedResolver:
@@ -35,12 +42,39 @@ class HurriedResolver:
 
     def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> Answer:
         """See Resolver.query."""
-        if self._time.until is not FOREVER:
-            left = (self._time.until - time.monotonic()) * 0.85
-            if left <= 0.01:
-                raise DnsTemporaryError(f"{name} {rdtype}: no time left to ask")
-            timeout = min(timeout or left, left)
-        return self._resolver.query(name, rdtype, timeout=timeout)
+        if not self._time.may_ask:
+            return self._at_hand(name, rdtype)
+        return self._resolver.query(name, rdtype, timeout=self._left(timeout))
+
+    def query_all(
+        self, questions: Sequence[tuple[str, str]], *, timeout: float | None = None
+    ) -> list[Answer | DnsTemporaryError]:
+        """See ``ask_all``."""
+        if self._time.may_ask:
+            return ask_all(self._resolver, questions, timeout=self._left(timeout))
+        found: list[Answer | DnsTemporaryError] = []
+        for name, rdtype in questions:
+            try:
+                found.append(self._at_hand(name, rdtype))
+            except DnsTemporaryError as error:
+                found.append(error)
+        return found
+
+    def _at_hand(self, name: str, rdtype: str) -> Answer:
+        at_hand = getattr(self._resolver, "at_hand", None)
+        answer: Answer | None = at_hand(name, rdtype) if at_hand else None
+        if answer is None:
+            self._time.missed = True  # some swallow whatever is raised
+            raise NotAtHandError
+        return answer
+
+    def _left(self, timeout: float | None) -> float | None:
+        if self._time.until is FOREVER:
+            return timeout
+        left = (self._time.until - time.monotonic()) * 0.85
+        if left <= 0.01:
+            raise DnsTemporaryError("no time left to ask")
+        return min(timeout or left, left)
 
 
 class Pool:

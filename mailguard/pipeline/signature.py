@@ -14,9 +14,11 @@ from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizatio
 from dkim.util import InvalidTagValueList
 
 from mailguard.model.message import Message
-from mailguard.net.resolver import DnsTemporaryError, Resolver
+from mailguard.net.resolver import DnsTemporaryError, Resolver, ask_all
 from mailguard.pipeline.bodyhash import body_hash
 from mailguard.pipeline.signaturekey import SignatureRefusedError, decode_base64, load_key
+
+_WHERE = re.compile(r"(?:\A|;)\s*([ds])\s*=\s*([^\s;]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,20 @@ def verify_dkim(
     count = min(len(message.get_all("DKIM-Signature")), limit)
     if not count:
         return []
+    _fetch_keys(message, resolver, count, timeout)
     verifier = _Dkim()
     verifier.load(message, resolver, now, timeout)
     return [_verify_one(verifier, index) for index in range(count)]
+
+
+def _fetch_keys(message: Message, resolver: Resolver, count: int, timeout: float) -> None:
+    """Asks for all keys side by side, before anything is computed that must wait for them."""
+    names = []
+    for field in message.get_all("DKIM-Signature")[:count]:
+        tags: dict[str, str] = dict(_WHERE.findall(field.value))
+        if len(tags) == 2:
+            names.append(f"{tags['s']}._domainkey.{tags['d']}")
+    ask_all(resolver, [(name, "TXT") for name in dict.fromkeys(names)], timeout=timeout)
 
 
 def _verify_one(verifier: _Dkim, index: int) -> SignatureResult:

@@ -65,6 +65,10 @@ class FakeResolver:
         records = [value] if isinstance(value, str) else list(cast("Sequence[str]", value))
         return Answer(tuple(records), ttl=300, authentic=self._authentic)
 
+    def at_hand(self, name: str, rdtype: str) -> Answer:
+        """The same: nothing here needs to be waited for."""
+        return self.query(name, rdtype)
+
     def _exists(self, name: str) -> bool:
         # An empty non-terminal exists, too (RFC 8020).
         return any(known == name or known.endswith("." + name) for known in self._names)

@@ -54,6 +54,7 @@ def describe() -> PluginInfo:
         words={"trusted": "accept", "pass": "accept", "fail": "accept", "temperror": "accept"},
         options=ArcOptions,
         network=True,
+        repeatable=True,
         explain={
             "trusted": "the chain is whole, and a forwarder on the list of trusted ones saw DMARC pass for this author",
             "pass": "the chain is whole, but nobody trusted on it saw DMARC pass: it means nothing",

@@ -60,6 +60,7 @@ def describe() -> PluginInfo:
             "clean": "accept",
         },
         options=AttachmentsOptions,
+        quick=True,
         explain={
             "dangerous": "a program, a script or something that starts one, by its name or its content",
             "bounds": "an archive too deep, too full or too large to be looked through",

@@ -45,6 +45,7 @@ def describe() -> PluginInfo:
         },
         options=DkimOptions,
         network=True,
+        repeatable=True,
     )
 
 

@@ -46,6 +46,7 @@ def describe() -> PluginInfo:
         },
         after=("spf", "dkim", "arc"),
         network=True,
+        repeatable=True,
         explain={
             "forwarded": "no longer authenticated, but a forwarder we trust saw that it was (see the check arc)",
             "fail": "the From domain is not authenticated; its owner only watches",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from mailguard.plugin import (
+    Answer,
     AuthResult,
     Context,
     DnsTemporaryError,
@@ -21,6 +21,7 @@ from mailguard.plugin import (
     Options,
     PluginInfo,
     Session,
+    ask_all,
     hookimpl,
     reverse_name,
 )
@@ -119,6 +120,7 @@ def describe() -> PluginInfo:
         options=DnsblOptions,
         after=("spf", "dkim", "dmarc"),
         network=True,
+        repeatable=True,
         skip_if='client.known && found["dmarc"] == "pass"',
         explain={
             "listed": "on a list of bad ones; the points are those of the lists",
@@ -153,12 +155,10 @@ def _ask_all(ctx: Context[DnsblOptions], questions: Iterable[tuple[DnsList, str]
     if not asked:
         return None
     until = time.monotonic() + ctx.deadline * 0.8
-    if len(asked) == 1:
-        hits = [_ask(ctx, *asked[0], until)]
-    else:
-        with ThreadPoolExecutor(len(asked), "dnsbl") as pool:
-            hits = list(pool.map(lambda question: _ask(ctx, *question, until), asked))
-    return _finding(hits)
+    answers = _ask(ctx, [name for _, name in asked], time.monotonic() + ctx.deadline * 0.5)
+    doubted = [one for (one, _), found in zip(asked, answers, strict=True) if _to_be_believed(found, ctx.options)]
+    ill = _illnesses(ctx, doubted, until)
+    return _finding([_hit(one, found, ill) for (one, _), found in zip(asked, answers, strict=True)])
 
 
 def _name(one: DnsList, subject: str) -> str:
@@ -174,36 +174,64 @@ def _reversed(ip: str) -> str:
     return reverse_name(ip).removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
 
 
-def _addresses(ctx: Context[DnsblOptions], name: str, until: float) -> tuple[str, ...]:
-    """The addresses of a name, asked in the time that is left. Raises DnsTemporaryError."""
+def _ask(ctx: Context[DnsblOptions], names: list[str], until: float) -> list[Answer | DnsTemporaryError]:
+    """The addresses of names, asked side by side in the time that is left."""
     left = until - time.monotonic()
     if left <= 0:
-        raise DnsTemporaryError(f"{name}: no time left to ask")
-    return ctx.dns.query(name, "A", timeout=left).records
+        return [DnsTemporaryError(f"{name}: no time left to ask") for name in names]
+    return ask_all(ctx.dns, [(name, "A") for name in names], timeout=left)
 
 
-def _ask(ctx: Context[DnsblOptions], one: DnsList, name: str, until: float) -> Hit:
-    try:
-        answers = [a for a in _addresses(ctx, name, until) if ipaddress.ip_address(a) in LOOPBACK]
-        if any(ipaddress.ip_address(a) in REFUSALS for a in answers):
-            return Hit(one, ill="it refuses to answer us: it wants to be asked through a resolver of our own")
-        if answers and ctx.options.health_check and (ill := _illness(ctx, one, until)):
-            return Hit(one, ill=ill)
-    except DnsTemporaryError as error:
-        return Hit(one, ill=f"it does not answer now ({error})")
-    meant = [(a, code) for a in answers if (code := one.code(a))]
+def _listed(found: Answer) -> list[str]:
+    return [address for address in found.records if ipaddress.ip_address(address) in LOOPBACK]
+
+
+def _refuses(found: Answer) -> bool:
+    return any(ipaddress.ip_address(address) in REFUSALS for address in found.records)
+
+
+def _to_be_believed(found: Answer | DnsTemporaryError, options: DnsblOptions) -> bool:
+    """Whether it matters that the list is well."""
+    return options.health_check and isinstance(found, Answer) and bool(_listed(found)) and not _refuses(found)
+
+
+def _hit(one: DnsList, found: Answer | DnsTemporaryError, ill: Mapping[str, str]) -> Hit:
+    if isinstance(found, DnsTemporaryError):
+        return Hit(one, ill=f"it does not answer now ({found})")
+    if _refuses(found):
+        return Hit(one, ill="it refuses to answer us: it wants to be asked through a resolver of our own")
+    if one.zone in ill:
+        return Hit(one, ill=ill[one.zone])
+    meant = [(address, code) for address in _listed(found) if (code := one.code(address))]
     answer, code = max(meant, key=lambda pair: abs(pair[1].points), default=("", Code()))
     return Hit(one, answer, code)
 
 
-def _illness(ctx: Context[DnsblOptions], one: DnsList, until: float) -> str:
-    """Why the list is not to be believed, ``""`` if it is well (RFC 5782 §5). The resolver remembers the answers."""
-    test, never = ("2.0.0.127", "1.0.0.127") if one.ask == "ip" else ("test", "invalid")
-    if _addresses(ctx, f"{never}.{one.zone}", until):
+def _illnesses(ctx: Context[DnsblOptions], lists: list[DnsList], until: float) -> dict[str, str]:
+    """Which of these lists are not to be believed, and why (RFC 5782 §5). The resolver remembers the answers."""
+    names = []
+    for one in lists:
+        test, never = ("2.0.0.127", "1.0.0.127") if one.ask == "ip" else ("test", "invalid")
+        names += [f"{never}.{one.zone}", f"{test}.{one.zone}"]
+    answers = _ask(ctx, names, until) if names else []
+    return {
+        one.zone: why
+        for one, never_, test_ in zip(lists, answers[::2], answers[1::2], strict=True)
+        if (why := _illness(one, never_, test_))
+    }
+
+
+def _illness(one: DnsList, never: Answer | DnsTemporaryError, test: Answer | DnsTemporaryError) -> str:
+    """Why the list is not to be believed, ``""`` if it is well."""
+    if isinstance(never, DnsTemporaryError):
+        return f"it does not answer now ({never})"
+    if never.records:
         return "it lists everybody: it was given up, or its name is someone else's now"
-    if one.kind == "block" and not _addresses(ctx, f"{test}.{one.zone}", until):
-        return "it does not list its own test entry: it was given up"
-    return ""
+    if one.kind == "allow":
+        return ""
+    if isinstance(test, DnsTemporaryError):
+        return f"it does not answer now ({test})"
+    return "" if test.records else "it does not list its own test entry: it was given up"
 
 
 def _finding(hits: list[Hit]) -> Finding:

@@ -23,6 +23,7 @@ def describe() -> PluginInfo:
         summary="Does the client's address have a host name that resolves back to it?",
         words={"pass": "accept", "fail": "score 1", "permerror": "score 0.5", "temperror": "accept"},
         network=True,
+        repeatable=True,
     )
 
 

@@ -98,6 +98,7 @@ def describe() -> PluginInfo:
         },
         options=SpfOptions,
         network=True,
+        repeatable=True,
     )
 
 

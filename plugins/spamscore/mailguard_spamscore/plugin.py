@@ -72,6 +72,7 @@ class SpamScore:
             },
             options=SpamscoreOptions,
             after=("spf", "dkim", "dmarc", "arc", "iprev", "dnsbl"),
+            quick=True,
             events=(Accepted, Moved, Flagged),
         )
 

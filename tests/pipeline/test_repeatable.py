@@ -1,0 +1,113 @@
+"""Checks that wait for nothing but the DNS: called at once where the answers are at hand, on a thread where not."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+from mailguard.net.resolver import Answer, DnsTemporaryError
+from mailguard.pipeline.calls import Calls, Job
+from mailguard.pipeline.finding import Finding
+from mailguard.pipeline.pool import CallTime, HurriedResolver
+from mailguard.plugin import ask_all
+from mailguard.testing import FakeResolver
+
+WORDS = {"pass": "accept"}
+
+
+class Caching(FakeResolver):
+    """Has at hand what was asked for before."""
+
+    def __init__(self) -> None:
+        super().__init__({"a.example A": "192.0.2.1", "b.example A": "192.0.2.2", "bad.example A": TimeoutError})
+        self.known: dict[str, Answer] = {}
+        self.failed: set[str] = set()
+
+    def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> Answer:
+        try:
+            self.known[name] = super().query(name, rdtype)
+        except DnsTemporaryError:
+            self.failed.add(name)
+            raise
+        return self.known[name]
+
+    def at_hand(self, name: str, rdtype: str) -> Answer:
+        if name in self.failed:
+            raise DnsTemporaryError(name)
+        return self.known.get(name)  # type: ignore[return-value]
+
+
+class Bench:
+    """Calls, a resolver, and the threads on which checks ran."""
+
+    def __init__(self) -> None:
+        time_ = CallTime()
+        self.inner = Caching()
+        self.dns = HurriedResolver(self.inner, time_)
+        self.calls = Calls(time_=time_)
+        self.threads: list[bool] = []
+
+    def job(self, *names: str, swallow: bool = False) -> Job:
+        def call() -> Finding:
+            self.threads.append(threading.current_thread() is threading.main_thread())
+            with contextlib.suppress(BaseException) if swallow else contextlib.nullcontext():
+                for name in names:
+                    self.dns.query(name, "A")
+            return Finding("pass", str(len(self.inner.known)))
+
+        return Job("spf", "check_sender", call, 30.0, WORDS, repeatable=True)
+
+
+def test_at_once_where_the_answers_are_at_hand() -> None:
+    bench = Bench()
+    bench.dns.query("a.example", "A")
+    (result,) = bench.calls.together([bench.job("a.example")])
+    assert result.finding == Finding("pass", "1") and bench.threads == [True]
+    assert result.ms > 0
+    bench.calls.close()
+
+
+def test_on_a_thread_where_the_dns_must_be_asked() -> None:
+    bench = Bench()
+    one, two = bench.calls.together([bench.job("a.example", "b.example"), bench.job()])
+    assert one.finding == Finding("pass", "2") and two.finding is not None
+    assert sorted(bench.threads) == [False, True, True]
+    bench.calls.together([bench.job("b.example", "a.example")])
+    assert bench.threads[3:] == [True]
+    bench.calls.close()
+
+
+def test_a_check_that_swallows_everything_is_asked_again() -> None:
+    bench = Bench()
+    (result,) = bench.calls.together([bench.job("a.example", swallow=True)])
+    assert result.finding == Finding("pass", "1") and bench.threads == [True, False]
+    bench.calls.close()
+
+
+def test_failures_at_hand_and_exceptions_are_as_ever() -> None:
+    bench = Bench()
+    for _ in range(2):
+        (result,) = bench.calls.together([bench.job("bad.example")])
+        assert isinstance(result.fault, DnsTemporaryError)
+    assert bench.threads == [True, False, True]
+    (good,) = bench.calls.together([bench.job()])
+    assert good.fault is None
+    bench.calls.close()
+
+
+def test_many_questions_at_hand() -> None:
+    bench = Bench()
+    questions = [("a.example", "A"), ("bad.example", "A")]
+
+    def call() -> Finding:
+        bench.threads.append(threading.current_thread() is threading.main_thread())
+        first, second = ask_all(bench.dns, questions, timeout=5)
+        assert isinstance(first, Answer) and isinstance(second, DnsTemporaryError)
+        return Finding("pass")
+
+    job = Job("dnsbl", "check_message", call, 30.0, WORDS, repeatable=True)
+    for _ in range(2):
+        (result,) = bench.calls.together([job])
+        assert result.finding == Finding("pass"), result.fault
+    assert bench.threads == [True, False, True]
+    bench.calls.close()
