@@ -5,6 +5,8 @@ Delete it at any time; the next look at each mailbox makes it again from the fil
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -62,25 +64,41 @@ class Index:
     def db(self) -> sqlite3.Connection:
         """The connection; opened, checked and if need be made anew at its first use. Hold ``lock``."""
         if self._connection is None:
-            self._connection = self._open()
-            self._inode = self.path.stat().st_ino
+            self._open()
+        assert self._connection is not None
         return self._connection
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            return _connect(self.path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
-                raise  # locked for too long, disk full, read-only: nothing is wrong with the file
-            self.discard(str(error))
-            return _connect(self.path)
+        with self._alone():
+            try:
+                self._connection = _connect(self.path)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
+                    raise  # locked for too long, disk full, read-only: nothing is wrong with the file
+                self._throw_away(str(error))
+                self._connection = _connect(self.path)
+            self._inode = self.path.stat().st_ino
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process opens the file or throws it away meanwhile: half of an old one is worse than none."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # the folder is gone or full, or its file system has no locks
+                descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
 
     def discard(self, reason: str) -> None:
         """Throws the file away: it is only a cache. Other processes see that it went, and open the new one."""
+        with self.lock, self._alone():
+            self._close()
+            self._throw_away(reason)
+
+    def _throw_away(self, reason: str) -> None:
         if self._log is not None:
             self._log.warning("the index is torn and made anew", path=str(self.path), reason=reason)
-        self.close()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
@@ -153,8 +171,13 @@ class Index:
         """Closes the file."""
         with self.lock:
             if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+                with self._alone():  # the last one to close removes files by their names
+                    self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -4,129 +4,58 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from mailguard.store import content, maildir, uidlist
+from mailguard.store import maildir, uidlist
+from mailguard.store.arrival import Incoming, Receiving
 from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.forget import Row, compact, forget
 from mailguard.store.grave import Grave
-from mailguard.store.snapshot import NewMessage, StoreResult
-from mailguard.store.standing import MODSEQ_FILE, Stamps, chosen, next_modseq, save_state
-from mailguard.store.sync import append_listed, plain, stored
-from mailguard.store.textsearch import SearchableView
-from mailguard.store.uidlist import Record
+from mailguard.store.snapshot import StoreResult
+from mailguard.store.standing import MODSEQ_FILE, chosen, next_modseq, save_state
+from mailguard.store.sync import plain, stored
 from mailguard.store.view import COLUMNS, Turn
 
 __all__ = ["COLUMNS", "Mailbox", "with_crlf"]
 
-_INSERT = f"INSERT INTO message VALUES ({','.join('?' * 10)})"
 
-
-class Incoming(NamedTuple):
-    """A complete file about to become a message under the base name ``base``. ``size`` is that on the wire, negative
-    if it is an estimate; ``cid`` its content id or 0."""
-
-    path: str
-    base: str
-    flags: tuple[str, ...]
-    size: int
-    date: int
-    cid: int
-
-
-class Mailbox(SearchableView):
+class Mailbox(Receiving):
     """A mailbox that can be changed; what the changes return has happened for good. ``grave`` takes what is removed
-    if it may come back, ``admit`` asks for room in the account before anything is added."""
+    if it may come back."""
 
     grave: Grave | None = None
-    admit: Callable[[int, int], None] | None = None
-
-    def _keep(self, turn: Turn) -> None:
-        """Notes how the files look after a change of ours; ``new`` was none of our business."""
-        stamps = Stamps.of(self._at)
-        turn.state.stamp(stamps._replace(new=turn.state.new))
-        save_state(turn.db, turn.state)
-        turn.rings = True
-
-    def append(self, messages: Sequence[NewMessage]) -> list[int]:
-        """Adds messages, all or none; returns their UIDs. Each is durable when this returns."""
-        files: list[Incoming] = []
-        described = []
-        if self.admit is not None:
-            self.admit(sum(len(chunk) for message in messages for chunk in message.chunks), len(messages))
-        try:
-            for message in messages:
-                raw = with_crlf(b"".join(message.chunks))
-                octets = sum(len(chunk) for chunk in message.chunks)
-                base = maildir.unique_base(self._host, octets, wire_size=len(raw))
-                path = maildir.write(self.path, base, message.chunks, mtime=message.date)
-                date = int(time.time() if message.date is None else message.date)
-                files.append(Incoming(str(path), base, message.flags, len(raw), date, 0))
-                described.append(content.read(raw))
-            with self._exclusive() as turn:
-                return self._add(turn, files, described)
-        finally:
-            for file in files:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(file.path)
-
-    def _add(
-        self,
-        turn: Turn,
-        files: Sequence[Incoming],
-        described: Sequence[content.Described] = (),
-        *,
-        put: Callable[[str, str], None] = os.rename,
-    ) -> list[int]:
-        """Puts complete files into ``cur`` and numbers them; all or none."""
-        alphabet = Alphabet.of(self.path)
-        letters = [alphabet.letters(file.flags) for file in files]
-        alphabet.save()
-        names = [maildir.join_name(file.base, some) for file, some in zip(files, letters, strict=True)]
-        state, first = turn.state, turn.state.next_uid
-        records = [Record(first + n, name) for n, name in enumerate(names)]
-        moved: list[tuple[str, str]] = []
-        try:
-            for file, name in zip(files, names, strict=True):
-                put(file.path, f"{self._at}/cur/{name}")
-                moved.append((file.path, f"{self._at}/cur/{name}"))
-            append_listed(self._at, state, records)
-        except BaseException:
-            for source, place in moved:
-                os.rename(place, source) if put is os.rename else os.unlink(place)
-            raise
-        turn.sync |= {"cur", uidlist.UIDLIST}
-        uids = [record.uid for record in records]
-        # The messages are there: whatever becomes of the index, which the next look puts right, nobody must be told
-        # that they are not, and add them once more.
-        with contextlib.suppress(sqlite3.Error):
-            cids = content.insert(turn.db, described) if described else [file.cid for file in files]
-            modseq, now = next_modseq(self._at, state), int(time.time())
-            rows = []
-            for uid, name, some, file, cid in zip(uids, names, letters, files, cids, strict=True):
-                flags = alphabet.printed(some)
-                state.count(flags, file.size)
-                rows.append((state.first + uid, stored(name), flags, modseq, file.size, file.date, now, "", "", cid))
-            turn.db.executemany(_INSERT, rows)
-            self._keep(turn)
-        return uids
 
     def store(
         self, uids: Sequence[int], mode: str, flags: Iterable[str], *, unchanged_since: int | None = None
     ) -> StoreResult:
         """Adds (``+``), removes (``-``) or replaces (``=``) flags; a message that has them already keeps its MODSEQ."""
+        wanted, result = list(flags), StoreResult([], [])
+        if self._twice(uids, lambda some: self._store(some, mode, wanted, unchanged_since, result)):
+            result.changed.sort()
+            result.modified.sort()
+        return result
+
+    def _twice(self, uids: Sequence[int] | None, act: Callable[[Sequence[int] | None], list[int]]) -> bool:
+        """Carries ``act`` out, and, after another look, once more for those messages that it returns because somebody
+        else renamed their files under our hands; whether there were any."""
+        lost = act(uids)
+        if lost:
+            self._look("all")
+            act(lost)
+        return bool(lost)
+
+    def _store(
+        self, uids: Sequence[int] | None, mode: str, flags: list[str], since: int | None, result: StoreResult
+    ) -> list[int]:
+        """Adds to the result; returns the messages whose files were not there."""
         with self._exclusive() as turn:
             alphabet = Alphabet.of(self.path)
-            change = alphabet.change(mode, list(flags))
+            change = alphabet.change(mode, flags)
             alphabet.save()
             state, cur = turn.state, f"{self._at}/cur/"
-            result = StoreResult([], [])
-            changed, modified = result.changed, result.modified
+            changed, lost = result.changed, []
             updates: list[tuple[str | bytes, str, int, int]] = []
             modseq = 0
             where, values = chosen(turn.db, state, uids)
@@ -134,8 +63,8 @@ class Mailbox(SearchableView):
             first, rename = state.first, os.rename
             try:
                 for id, kept, old, seq in turn.db.execute(query, values).fetchall():
-                    if unchanged_since is not None and seq > unchanged_since:
-                        modified.append(id - first)
+                    if since is not None and seq > since:
+                        result.modified.append(id - first)
                         continue
                     name = kept if isinstance(kept, str) else os.fsdecode(kept)
                     base, _, info = name.rpartition(":")
@@ -148,7 +77,8 @@ class Mailbox(SearchableView):
                     try:
                         rename(cur + name, cur + renamed)
                     except FileNotFoundError:
-                        continue  # gone or renamed by others: the next look tells
+                        lost.append(id - first)
+                        continue
                     if printed != old:
                         state.recount(old, printed)
                     updates.append((stored(renamed), printed, modseq, id))
@@ -157,7 +87,7 @@ class Mailbox(SearchableView):
                 if updates:
                     turn.db.executemany("UPDATE message SET name=?, flags=?, modseq=? WHERE id=?", updates)
                     self._keep(turn)
-        return result
+        return lost
 
     def _rows_of(self, turn: Turn, uids: Sequence[int] | None) -> Iterator[Row]:
         first = turn.state.first
@@ -168,27 +98,44 @@ class Mailbox(SearchableView):
 
     def expunge(self, uids: Sequence[int] | None = None) -> list[int]:
         """Removes the messages flagged deleted, of ``uids`` if given; returns the UIDs that went."""
-        with self._exclusive() as turn:
-            if not turn.state.deleted:
-                return []
-            gone = [row for row in self._rows_of(turn, uids) if "\\Deleted" in row.flags]
-            return self._remove(turn, gone)
+        return self._remove(uids, deleted=True)
 
     def remove(self, uids: Sequence[int]) -> list[int]:
         """Removes messages whatever their flags (POP3's QUIT, MOVE); returns the UIDs that went."""
-        with self._exclusive() as turn:
-            return self._remove(turn, list(self._rows_of(turn, uids)))
+        return self._remove(uids, deleted=False)
 
-    def _remove(self, turn: Turn, rows: list[Row], *, bury: bool = True) -> list[int]:
-        if rows:
-            for row in rows:
-                with contextlib.suppress(FileNotFoundError):
-                    if self.grave is None or not bury:
-                        os.unlink(f"{self._at}/cur/{row.name}")
-                    else:
-                        self.grave.bury(self._at, row.name)
-            self._removed(turn, rows)
-        return [row.uid for row in rows]
+    def _remove(self, uids: Sequence[int] | None, *, deleted: bool) -> list[int]:
+        gone: list[int] = []
+
+        def act(some: Sequence[int] | None) -> list[int]:
+            with self._exclusive() as turn:
+                if deleted and not turn.state.deleted:
+                    return []
+                rows = [row for row in self._rows_of(turn, some) if not deleted or "\\Deleted" in row.flags]
+                went, lost = self._bury(turn, rows)
+            gone.extend(went)
+            return lost
+
+        if self._twice(uids, act):
+            gone.sort()
+        return gone
+
+    def _bury(self, turn: Turn, rows: list[Row]) -> tuple[list[int], list[int]]:
+        """The UIDs of the messages that went, and of those whose files were not there."""
+        went, lost = [], []
+        for row in rows:
+            try:
+                if self.grave is None:
+                    os.unlink(f"{self._at}/cur/{row.name}")
+                else:
+                    self.grave.bury(self._at, row.name)
+            except FileNotFoundError:
+                lost.append(row.uid)
+            else:
+                went.append(row)
+        if went:
+            self._removed(turn, went)
+        return [row.uid for row in went], lost
 
     def _removed(self, turn: Turn, rows: list[Row]) -> None:
         """The files are gone: their lines stay in the uidlist until it is worth writing it anew."""
@@ -196,19 +143,6 @@ class Mailbox(SearchableView):
         forget(turn.db, self._at, turn.state, rows)
         compact(self._at, turn.db, turn.state)
         self._keep(turn)
-
-    def take_in(self, paths: Sequence[Path]) -> list[int]:
-        """Moves message files from elsewhere in the account into the mailbox, with the flags in their names but not
-        \\Deleted; returns their UIDs."""
-        with self._exclusive() as turn:
-            alphabet, files = Alphabet.of(self.path), []
-            for path in paths:
-                found = path.stat()
-                flags = alphabet.printed(maildir.split_name(path.name)[1].replace("T", ""))
-                base = maildir.unique_base(self._host, found.st_size, wire_size=maildir.stated_size(path.name))
-                date = int(found.st_mtime)
-                files.append(Incoming(str(path), base, tuple(flags.split()), -found.st_size, date, 0))
-            return self._add(turn, files) if files else []
 
     def freeze(self, folder: Path) -> int:
         """Links all messages into ``folder/cur`` and writes their uidlist and keywords beside it: the mailbox as it is
@@ -247,6 +181,13 @@ class Mailbox(SearchableView):
         return self._transfer(uids, target, keep=False)
 
     def _transfer(self, uids: Sequence[int], target: Mailbox, *, keep: bool) -> list[tuple[int, int]]:
+        try:
+            return self._carry(uids, target, keep=keep)
+        except FileNotFoundError:  # somebody else renamed a file under our hands, and nothing happened yet
+            self._look("all")
+            return self._carry(uids, target, keep=keep)
+
+    def _carry(self, uids: Sequence[int], target: Mailbox, *, keep: bool) -> list[tuple[int, int]]:
         with both(self, target) as (turn, to):
             rows = list(self._rows_of(turn, uids))
             if not rows:
@@ -261,10 +202,11 @@ class Mailbox(SearchableView):
                 flags = tuple(row.flags.split())
                 files.append(Incoming(f"{self._at}/cur/{row.name}", base, flags, row.size, date, shared))
             new = target._add(to, files, put=os.rename if rename else maildir.link)
-            if rename:
+            if not keep:
+                for row in () if rename else rows:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(f"{self._at}/cur/{row.name}")
                 self._removed(turn, rows)
-            elif not keep:
-                self._remove(turn, rows, bury=False)
         return [(row.uid, uid) for row, uid in zip(rows, new, strict=True)]
 
     def _with_dates(self, turn: Turn, rows: list[Row]) -> Iterator[tuple[Row, int, int]]:

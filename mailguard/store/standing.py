@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -34,6 +35,15 @@ class Stamps(NamedTuple):
         return cls(_stamp(f"{path}/cur", 0), _stamp(f"{path}/new", 0), _stamp(f"{path}/dovecot-uidlist", 1),
                    _stamp(f"{path}/dovecot-keywords", 1))  # fmt: skip
 
+    @classmethod
+    def marked(cls, path: str) -> Stamps:
+        """As they are, with a time of its own on ``cur``: whatever others change there from now on shows, even
+        within the tick of the kernel's clock in which it changed last."""
+        now = time.time_ns()
+        with contextlib.suppress(OSError):  # not our folder: then PATIENCE has to do
+            os.utime(f"{path}/cur", ns=(now, now))
+        return cls.of(path)
+
 
 def _stamp(path: str, sized: int) -> str:
     try:
@@ -44,8 +54,9 @@ def _stamp(path: str, sized: int) -> str:
 
 
 def changed_at(stamp: str) -> float:
-    """The time in a stamp, Unix time."""
-    return 0.0 if stamp == "-" else int(stamp.partition("/")[0]) / 1e9
+    """The time in a stamp, Unix time; the latest that it can mean where the file system keeps whole seconds."""
+    at = 0 if stamp == "-" else int(stamp.partition("/")[0])
+    return at / 1e9 + (at % 1_000_000_000 == 0)
 
 
 def size_in(stamp: str) -> int:

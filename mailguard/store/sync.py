@@ -14,7 +14,16 @@ from mailguard.store import content, maildir, uidlist
 from mailguard.store.flag import flags_of
 from mailguard.store.forget import Row, forget, forget_mailbox
 from mailguard.store.maildir import Entry
-from mailguard.store.standing import Stamps, State, first_modseq, insert_state, next_modseq, size_in
+from mailguard.store.standing import (
+    GRAIN,
+    Stamps,
+    State,
+    changed_at,
+    first_modseq,
+    insert_state,
+    next_modseq,
+    size_in,
+)
 from mailguard.store.uidlist import Record, Uidlist, UidlistError
 
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({','.join('?' * 10)})"
@@ -48,14 +57,21 @@ class Sync:
         self._name = name
         self._host = host
         self.listed_more = False
+        self._moved = False  # whether ``cur`` was changed by us
 
     def run(self, state: State | None, due: str) -> State:
         """Looks at what is ``due`` (see State.due), takes in what changed, and returns the state. Raises OSError."""
         if state is None or due == "all":
+            before = Stamps.of(self._path)
+            if abs(time.time() - changed_at(before.cur)) < 2 * GRAIN:
+                before = Stamps.marked(self._path)
             state = self._everything(state)
         else:
+            before = Stamps.of(self._path)._replace(cur=state.cur)
             self._arrivals(state)
-        state.stamp(Stamps.of(self._path))
+        # What others changed in ``cur`` since we began to look is for the next look.
+        after = Stamps.marked(self._path) if self._moved else Stamps.of(self._path)._replace(cur=before.cur)
+        state.stamp(after)
         return state
 
     def _arrivals(self, state: State) -> None:
@@ -128,6 +144,7 @@ class Sync:
         """Moves ``new`` to ``cur``, as a reader does."""
         for base, entry in list(entries.items()):
             if entry.folder == "new":
+                self._moved = True
                 name = entry.name if ":2," in entry.name else f"{entry.name}:2,"
                 try:
                     os.rename(f"{self._path}/new/{entry.name}", f"{self._path}/cur/{name}")
@@ -141,6 +158,7 @@ class Sync:
         """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost, and
         the one that the index knows keeps its UID."""
         for double in doubles:
+            self._moved = True
             if double.base in rows and rows[double.base].name == double.name:
                 double, entries[double.base] = entries[double.base], double
             path, other = (f"{self._path}/{e.folder}/{e.name}" for e in (double, entries[double.base]))

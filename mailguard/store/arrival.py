@@ -1,0 +1,124 @@
+"""How messages come into a mailbox: complete files that get their names, UIDs and rows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mailguard.store import content, maildir, uidlist
+from mailguard.store.content import with_crlf
+from mailguard.store.flag import Alphabet
+from mailguard.store.snapshot import NewMessage
+from mailguard.store.standing import Stamps, next_modseq, save_state
+from mailguard.store.sync import append_listed, stored
+from mailguard.store.textsearch import SearchableView
+from mailguard.store.uidlist import Record
+from mailguard.store.view import Turn
+
+_INSERT = f"INSERT INTO message VALUES ({','.join('?' * 10)})"
+
+
+class Incoming(NamedTuple):
+    """A complete file about to become a message under the base name ``base``. ``size`` is that on the wire, negative
+    if it is an estimate; ``cid`` its content id or 0."""
+
+    path: str
+    base: str
+    flags: tuple[str, ...]
+    size: int
+    date: int
+    cid: int
+
+
+class Receiving(SearchableView):
+    """A mailbox that messages can be added to. ``admit`` asks for room in the account before anything is added."""
+
+    admit: Callable[[int, int], None] | None = None
+
+    def _keep(self, turn: Turn) -> None:
+        """Notes how the files look after a change of ours; ``new`` was none of our business."""
+        stamps = Stamps.marked(self._at)
+        turn.state.stamp(stamps._replace(new=turn.state.new))
+        save_state(turn.db, turn.state)
+        turn.rings = True
+
+    def append(self, messages: Sequence[NewMessage]) -> list[int]:
+        """Adds messages, all or none; returns their UIDs. Each is durable when this returns."""
+        files: list[Incoming] = []
+        described = []
+        if self.admit is not None:
+            self.admit(sum(len(chunk) for message in messages for chunk in message.chunks), len(messages))
+        try:
+            for message in messages:
+                raw = with_crlf(b"".join(message.chunks))
+                octets = sum(len(chunk) for chunk in message.chunks)
+                base = maildir.unique_base(self._host, octets, wire_size=len(raw))
+                path = maildir.write(self.path, base, message.chunks, mtime=message.date)
+                date = int(time.time() if message.date is None else message.date)
+                files.append(Incoming(str(path), base, message.flags, len(raw), date, 0))
+                described.append(content.read(raw))
+            with self._exclusive() as turn:
+                return self._add(turn, files, described)
+        finally:
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.path)
+
+    def _add(
+        self,
+        turn: Turn,
+        files: Sequence[Incoming],
+        described: Sequence[content.Described] = (),
+        *,
+        put: Callable[[str, str], None] = os.rename,
+    ) -> list[int]:
+        """Puts complete files into ``cur`` and numbers them; all or none."""
+        alphabet = Alphabet.of(self.path)
+        letters = [alphabet.letters(file.flags) for file in files]
+        alphabet.save()
+        names = [maildir.join_name(file.base, some) for file, some in zip(files, letters, strict=True)]
+        state, first = turn.state, turn.state.next_uid
+        records = [Record(first + n, name) for n, name in enumerate(names)]
+        moved: list[tuple[str, str]] = []
+        try:
+            for file, name in zip(files, names, strict=True):
+                put(file.path, f"{self._at}/cur/{name}")
+                moved.append((file.path, f"{self._at}/cur/{name}"))
+            append_listed(self._at, state, records)
+        except BaseException:
+            for source, place in moved:
+                os.rename(place, source) if put is os.rename else os.unlink(place)
+            raise
+        turn.sync |= {"cur", uidlist.UIDLIST}
+        uids = [record.uid for record in records]
+        # The messages are there: whatever becomes of the index, which the next look puts right, nobody must be told
+        # that they are not, and add them once more.
+        with contextlib.suppress(sqlite3.Error):
+            cids = content.insert(turn.db, described) if described else [file.cid for file in files]
+            modseq, now = next_modseq(self._at, state), int(time.time())
+            rows = []
+            for uid, name, some, file, cid in zip(uids, names, letters, files, cids, strict=True):
+                flags = alphabet.printed(some)
+                state.count(flags, file.size)
+                rows.append((state.first + uid, stored(name), flags, modseq, file.size, file.date, now, "", "", cid))
+            turn.db.executemany(_INSERT, rows)
+            self._keep(turn)
+        return uids
+
+    def take_in(self, paths: Sequence[Path]) -> list[int]:
+        """Moves message files from elsewhere in the account into the mailbox, with the flags in their names but not
+        \\Deleted; returns their UIDs."""
+        with self._exclusive() as turn:
+            alphabet, files = Alphabet.of(self.path), []
+            for path in paths:
+                found = path.stat()
+                flags = alphabet.printed(maildir.split_name(path.name)[1].replace("T", ""))
+                base = maildir.unique_base(self._host, found.st_size, wire_size=maildir.stated_size(path.name))
+                date = int(found.st_mtime)
+                files.append(Incoming(str(path), base, tuple(flags.split()), -found.st_size, date, 0))
+            return self._add(turn, files) if files else []
