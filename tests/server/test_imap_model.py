@@ -66,10 +66,10 @@ class Seen:
             del self.uids[int(match[1]) - 1]
         elif match := re.match(rb"\* VANISHED ([\d,:]+)", line):
             gone = {n for part in match[1].split(b",") for n in _span(part)}
-            strangers = len(gone - set(self.uids))  # came and went before their UIDs were asked for
-            assert strangers <= self.uids.count(None), (line, self.uids)
-            self.uids = [uid for uid in self.uids if uid not in gone]
-            del self.uids[len(self.uids) - strangers :]
+            for uid in sorted(gone):
+                at = self._place(uid)
+                assert self.uids[at : at + 1] in ([None], [uid]), (line, self.uids)
+                del self.uids[at]
         elif match := re.match(rb"\* (\d+) FETCH \(.*?UID (\d+)", line):
             number, uid = int(match[1]), int(match[2])
             assert 1 <= number <= len(self.uids), (line, self.uids)
@@ -79,6 +79,12 @@ class Seen:
             assert known == sorted(known)
             if modseq := re.search(rb"MODSEQ \((\d+)\)", line):
                 self.modseq = max(self.modseq, int(modseq[1]))
+
+    def _place(self, uid: int) -> int:
+        """Where a message stands; one that came and went before its UID was asked for stands behind those below."""
+        if uid in self.uids:
+            return self.uids.index(uid)
+        return max((n for n, each in enumerate(self.uids, 1) if each is not None and each < uid), default=0)
 
 
 def _span(part: bytes) -> range:
