@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from heapq import nlargest
-from itertools import pairwise
+from operator import add, itemgetter
 from zlib import crc32
 
-from .index import near
+from .index import TAG_MASK, spoken_numbers
 from .judge import Judge, Seen
 from .learner import PERSONAL_BOUND
 from .model import Table
@@ -60,12 +60,6 @@ _TAG_WORDS: dict[bytes, str] = {
 }
 
 
-Named = tuple[str, *tuple[bytes, ...]]
-"""How something seen is said: a form, and what goes into it."""
-
-_WORD, _PAIR, _APART = "the word “{}”", "the words “{} {}”", "the words “{} … {}”"
-
-
 def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> list[Reason]:
     """At most ``most`` reasons by weight: signals and phrases of the rules, and what was learnt of words, links,
     senders and make-up. Weights are log-odds; tags that cannot be said in words are left out."""
@@ -85,38 +79,50 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
     return nlargest(most, best.values(), key=lambda r: abs(r.weight))
 
 
-def _weights(numbers: list[int], tables: list[Table], scale: float) -> list[float]:
-    """The parts of the score by feature, each bounded so that no single one can look like the whole."""
-    sums = [0.0] * len(numbers)
+def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
+    """What each of these features adds to the score before it is scaled; numbers fit the widest table."""
+    sums: list[float] = []
     for table in tables:
-        weights, mask = table.weights, table.mask
-        sums = [total + weights[number & mask] for total, number in zip(sums, numbers, strict=True)]
-    return [max(-PERSONAL_BOUND, min(PERSONAL_BOUND, total * scale)) for total in sums]
+        mask = table.mask
+        places = [number & mask for number in numbers] if table.narrow else numbers
+        own = itemgetter(*places, 0, 0)(table.weights)[:-2]
+        sums = list(map(add, sums, own)) if sums else list(own)
+    return sums
+
+
+def _strongest(sums: list[float], most: int) -> list[int]:
+    order = sorted(range(len(sums)), key=sums.__getitem__)
+    return nlargest(most, {*order[:most], *order[-most:]}, key=lambda i: (abs(sums[i]), -i))
+
+
+def _bounded(weight: float) -> float:
+    """So that no single feature can look like the whole."""
+    return max(-PERSONAL_BOUND, min(PERSONAL_BOUND, weight))
 
 
 def _of_words(words: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
     """The strongest words and pairs of neighbours; only those are put into text."""
-    hashes = dict(zip(words, map(crc32, words), strict=True))
-    pairs = list(dict.fromkeys(pairwise(words)))
-    numbers = [*hashes.values(), *(near(hashes[first], hashes[second]) for first, second in pairs)]
-    weights = _weights(numbers, tables, scale)
-    single = list(hashes)
+    single, paired = spoken_numbers(words)
+    places = dict(zip(single, range(len(words)), strict=True))
+    pairs = dict(zip(paired, range(len(words)), strict=False))
+    sums = _weights([*places, *pairs], tables)
+    where = [*places.values(), *pairs.values()]
     reasons = []
-    for i in nlargest(most, range(len(weights)), key=lambda i: abs(weights[i])):
-        if i < len(single):
-            reasons.append(Reason(weights[i], f"the word “{_say(single[i])}”"))
-        else:
-            first, second = pairs[i - len(single)]
-            reasons.append(Reason(weights[i], f"the words “{_say(first)} {_say(second)}”"))
+    for i in _strongest(sums, most):
+        word = _say(words[where[i]])
+        text = f"the word “{word}”" if i < len(places) else f"the words “{word} {_say(words[where[i] + 1])}”"
+        reasons.append(Reason(_bounded(sums[i] * scale), text))
     return reasons
 
 
 def _of_tags(tags: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
     split = [tag.partition(b":") for tag in tags]
     said = [(kind, value) for kind, _, value in split if value and kind in _TAG_WORDS]
-    weights = _weights([crc32(kind + b":" + value) for kind, value in said], tables, scale)
-    strongest = nlargest(most, range(len(weights)), key=lambda i: abs(weights[i]))
-    return [Reason(weights[i], _TAG_WORDS[said[i][0]].format(_say(said[i][1]))) for i in strongest]
+    sums = _weights([crc32(kind + b":" + value) & TAG_MASK for kind, value in said], tables)
+    return [
+        Reason(_bounded(sums[i] * scale), _TAG_WORDS[said[i][0]].format(_say(said[i][1])))
+        for i in _strongest(sums, most)
+    ]
 
 
 def _say(value: bytes) -> str:

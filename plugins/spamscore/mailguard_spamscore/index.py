@@ -1,7 +1,7 @@
 """From features to the numbers the tables are addressed by. A number never depends on process or run.
 
-Word pairs and 4-grams are hashed many at a time: the values stand side by side in 64-bit lanes of one long integer, so
-that one multiplication or one mask by the interpreter's own arithmetic serves hundreds of them.
+Word pairs and 4-grams are hashed many at a time: the values stand side by side in lanes of one long integer, so that
+one multiplication or one mask by the interpreter's own arithmetic serves hundreds of them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ WORD_BITS, TAG_BITS, GRAM_BITS = 18, 16, 18
 FEATURE_SET = 2
 """Raised whenever the meaning of a number changes: model files of another set are rebuilt from the journal."""
 
-_TAG_MASK = (1 << TAG_BITS) - 1
+TAG_MASK = (1 << TAG_BITS) - 1
 _FULL = 0xFFFFFFFF
 _GRAM_FACTOR = 0x9E3779B1
 
 
-def _lanes(value: int, count: int) -> int:
-    return int.from_bytes(value.to_bytes(8, "little") * count, "little")
+def _lanes(value: int, count: int, octets: int = 8) -> int:
+    return int.from_bytes(value.to_bytes(octets, "little") * count, "little")
 
 
-_WORD_LANES = _lanes((1 << WORD_BITS) - 1, MAX_WORDS)
+_WORD_LANES = _lanes((1 << WORD_BITS) - 1, MAX_WORDS, 4)
 _GRAM_LANES = _lanes((1 << GRAM_BITS) - 1, MAX_GRAM // 8 + 1)
 _LOW_LANES = _lanes(_FULL, MAX_GRAM // 8 + 1)
 
@@ -41,31 +41,33 @@ class Indexed:
     grams: list[int]
 
 
-def near(first: int, second: int) -> int:
-    """The hash of two neighbouring words from theirs."""
-    return (first * 5 + second * 3) & _FULL
-
-
 def word_numbers(words: list[bytes]) -> list[int]:
     """Numbers of the words (at most MAX_WORDS), of neighbours and of neighbours but one."""
-    count = len(words)
-    if not count:
-        return []
-    hashes = array("Q", map(crc32, words))
-    lanes = int.from_bytes(hashes.tobytes(), "little")
-    pairs = (lanes * 5 + (lanes >> 64) * 3) & _WORD_LANES
-    gapped = (lanes * 7 + (lanes >> 128) * 11) & _WORD_LANES
-    size = 8 * count
-    found = set(memoryview((lanes & _WORD_LANES).to_bytes(size, "little")).cast("Q").tolist())
+    lanes, size = _word_lanes(words), 4 * len(words)
+    pairs = (lanes * 5 + (lanes >> 32) * 3) & _WORD_LANES
+    gapped = (lanes * 7 + (lanes >> 64) * 11) & _WORD_LANES
     # The last word has no neighbour, the last two none behind one.
-    found.update(memoryview(pairs.to_bytes(size, "little")[:-8]).cast("Q").tolist())
-    found.update(memoryview(gapped.to_bytes(size, "little")[: max(0, size - 16)]).cast("Q").tolist())
-    return list(found)
+    ends = (lanes, size), (pairs, max(0, size - 4)), (gapped, max(0, size - 8))
+    octets = b"".join([values.to_bytes(size, "little")[:end] for values, end in ends])
+    return list(set(memoryview(octets).cast("I").tolist()))
+
+
+def spoken_numbers(words: list[bytes]) -> tuple[list[int], list[int]]:
+    """Numbers of the words and of neighbours, each in its order; there is one neighbourhood fewer than words."""
+    lanes, size = _word_lanes(words), 4 * len(words)
+    pairs = (lanes * 5 + (lanes >> 32) * 3) & _WORD_LANES
+    single, paired = (memoryview(values.to_bytes(size, "little")).cast("I").tolist() for values in (lanes, pairs))
+    return single, paired[:-1]
+
+
+def _word_lanes(words: list[bytes]) -> int:
+    """The numbers of words in lanes of 32 bits. They have 18, and no sum of theirs here more than 23."""
+    return int.from_bytes(array("I", map(crc32, words)).tobytes(), "little") & _WORD_LANES
 
 
 def tag_numbers(tags: list[bytes]) -> list[int]:
     """Numbers of tagged tokens."""
-    return list({h & _TAG_MASK for h in map(crc32, tags)})
+    return list({h & TAG_MASK for h in map(crc32, tags)})
 
 
 def gram_numbers(text: bytes) -> list[int]:

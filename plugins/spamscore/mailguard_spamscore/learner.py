@@ -68,7 +68,8 @@ def _groups(model: Model, numbers: Indexed, rates: dict[str, float], *, local: b
         if local and name == "tags":
             found = list({*found, *numbers.local})
         if table.narrow:
-            found = list(map(table.mask.__and__, found))
+            mask = table.mask
+            found = [number & mask for number in found]
         groups.append(Group(table, found, 1 / sqrt(len(found) or 1), rates[name]))
     return groups
 
