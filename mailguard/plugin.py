@@ -26,6 +26,7 @@ from mailguard.model.mime import Part
 from mailguard.model.mime import parse as parse_mime
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session, TlsInfo
+from mailguard.net.dmarc import dmarc_record, dmarc_walk, organisational_domain
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, ask_all, reverse_name
 from mailguard.net.talk import Talk, parse_place
 from mailguard.pipeline.context import Context, Options, PluginInfo, Store
@@ -82,9 +83,12 @@ __all__ = [
     "Verdict",
     "addresses",
     "ask_all",
+    "dmarc_record",
+    "dmarc_walk",
     "format_duration",
     "hookimpl",
     "open_sqlite",
+    "organisational_domain",
     "parse_mime",
     "parse_place",
     "reverse_name",

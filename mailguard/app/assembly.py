@@ -226,7 +226,13 @@ class Assembly:
         database = self._shared.database
         return Personal(
             Vacations(database, now=self._now),
-            Forwards(database, self._main.web.forward, self._directory.is_local, now=self._now),
+            Forwards(
+                database,
+                self._main.web.forward,
+                self._directory.is_local,
+                ask=self._main.web.forward_asks,
+                now=self._now,
+            ),
             self.forwarder,
             self._shared.queue,
             self._hostname,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mailguard.auth.authenticator import Authenticator
 from mailguard.auth.signin import SignIns
 from mailguard.auth.websession import WebSessions
+from mailguard.delivery.forwardconsent import Consents
+from mailguard.delivery.forwardpost import ForwardPost
 from mailguard.delivery.personal import Personal
 from mailguard.protocol.autoconfig.apple import sign
 from mailguard.server.web import WebApplication, Wsgi
@@ -55,11 +57,21 @@ def build_web(
 
         sessions = WebSessions(shared.database, authenticator.passwords.stamp, now=now)
         pages = AccountPages(
-            Guard(authenticator, sessions, now=now),
+            Guard(authenticator, sessions, now=now, workers=config.workers),
             known,
             sign_ins,
             personal.vacations,
             personal.forwards,
+            ForwardPost(
+                personal.forwards,
+                Consents(shared.database, now=now),
+                personal.queue,
+                main.hostname,
+                personal.new_id,
+                shared.log,
+                sign=personal.sign,
+                now=now,
+            ),
             sign=_signer(plan),
             install_id=uuid.UUID(bytes=server_secret(shared.database, "install")[:16], version=4),
             log=shared.log,
@@ -67,7 +79,7 @@ def build_web(
         made: Wsgi = account_application(pages)
         return made
 
-    limit = RateLimit(main.web.rate, main.web.burst, now)
+    limit = RateLimit.share(main.web.rate, main.web.burst, now, workers=config.workers)
     return WebApplication(setup, limit, Later(account) if main.web.account else None, count)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailguard.model.address import Address, AddressError
+from mailguard.model.taglist import tags_of
+from mailguard.net.dmarc import dmarc_record, organisational_domain
 from mailguard.net.resolver import Resolver
 
-_LABELS = 8  # names asked at most on the way up, RFC 9989 §4.10
 _URI = re.compile(r"mailto:([^!,\s]+)(?:!(\d{1,9})([kmgt]?))?\Z", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -23,47 +24,11 @@ class Published:
     organisation: str
 
 
-def tags_of(text: str, version: str) -> dict[str, str] | None:
-    """The tags of a TXT record that begins with ``v=VERSION``, None if it does not."""
-    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
-    if not pairs or (pairs[0][0].strip().lower(), pairs[0][2].strip()) != ("v", version):
-        return None
-    return {name.strip().lower(): value.strip() for name, _, value in pairs[1:]}
-
-
-def _at(resolver: Resolver, name: str) -> dict[str, str] | None:
-    texts = resolver.query(f"_dmarc.{name}", "TXT").records
-    found = [tags for text in texts if (tags := tags_of(text, "DMARC1")) is not None]
-    return found[0] if len(found) == 1 else None
-
-
-def _upwards(domain: str) -> Iterator[str]:
-    labels = domain.split(".")
-    yield domain
-    for start in range(max(1, len(labels) - _LABELS + 1), len(labels)):
-        yield ".".join(labels[start:])
-
-
-def organisation(resolver: Resolver, domain: str) -> str:
-    """The domain under whose control this one stands; itself where nothing is published. Raises DnsTemporaryError."""
-    shortest = domain
-    for name in _upwards(domain):
-        tags = _at(resolver, name)
-        if tags is None:
-            continue
-        if tags.get("psd") == "n":
-            return name
-        if tags.get("psd") == "y" and name != domain:
-            return ".".join(domain.split(".")[-(name.count(".") + 2) :])
-        shortest = name
-    return shortest
-
-
 def published(resolver: Resolver, author: str) -> Published | None:
     """The record that applies to an author's domain. Raises DnsTemporaryError."""
-    above = organisation(resolver, author)
+    above = organisational_domain(resolver, author)
     for name in dict.fromkeys((author, above)):
-        if (tags := _at(resolver, name)) is not None:
+        if (tags := dmarc_record(resolver, name)) is not None:
             return Published(name, tags, above)
     return None
 
@@ -78,7 +43,7 @@ def destinations(resolver: Resolver, record: Published) -> Iterator[tuple[Addres
         if found is None:
             continue
         domain = found[0].domain
-        if organisation(resolver, domain) != record.organisation:
+        if organisational_domain(resolver, domain) != record.organisation:
             name = f"{record.domain}._report._dmarc.{domain}"
             texts = resolver.query(name, "TXT").records
             if not any(tags_of(text, "DMARC1") is not None for text in texts):

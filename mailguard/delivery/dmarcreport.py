@@ -10,12 +10,9 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
+from mailguard.delivery.report import Report, ReportError, clean
+
 MAX_ROWS = 100_000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-
-
-class ReportError(ValueError):
-    """Not a report that can be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +46,9 @@ class DmarcRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DmarcReport:
-    """One report: ``begin`` and ``end`` are Unix times, ``policy`` the published tags as the reporter saw them."""
+class DmarcReport(Report):
+    """One report: ``policy`` holds the published tags as the reporter saw them."""
 
-    organisation: str
-    email: str
-    report_id: str
-    begin: int
-    end: int
     domain: str
     policy: tuple[tuple[str, str], ...]
     rows: tuple[DmarcRow, ...]
@@ -73,7 +65,7 @@ def parse(data: bytes) -> DmarcReport:
     if root.tag != "feedback":
         raise ReportError(f"the XML is a <{root.tag[:40]}>, not a <feedback>")
     published = root.find("policy_published")
-    policy = tuple((child.tag, _clean(child.text)) for child in (published if published is not None else ()))
+    policy = tuple((child.tag, clean(child.text or "")) for child in (published if published is not None else ()))
     records = root.findall("record")
     if len(records) > MAX_ROWS:
         raise ReportError(f"more than {MAX_ROWS} records")
@@ -111,11 +103,7 @@ def _auth(record: Element) -> Iterator[AuthDomain]:
 
 def _text(element: Element, path: str) -> str:
     found = element.find(path)
-    return _clean(found.text if found is not None else "")
-
-
-def _clean(text: str | None) -> str:
-    return _CONTROL.sub(" ", text or "").strip()[:300]
+    return clean((found.text if found is not None else "") or "")
 
 
 def _number(element: Element, path: str) -> int:
@@ -131,7 +119,7 @@ def build(report: DmarcReport) -> bytes:
     _put(root, "version", "1.0")
     head = SubElement(root, "report_metadata")
     _put(head, "org_name", report.organisation)
-    _put(head, "email", report.email)
+    _put(head, "email", report.contact)
     _put(head, "report_id", report.report_id)
     span = SubElement(head, "date_range")
     _put(span, "begin", str(report.begin))

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from mailguard.delivery.dmarcrecord import Published, organisation, published
+from mailguard.delivery.dmarcrecord import Published, published
 from mailguard.delivery.dmarcreport import AuthDomain, DmarcRow
+from mailguard.net.dmarc import organisational_domain
 from mailguard.net.resolver import DnsTemporaryError, Resolver
 from mailguard.state import record
 from mailguard.state.database import Database
@@ -81,7 +82,7 @@ class Tally:
             return domain == author
         for name in (domain, author):
             if name not in self._organisations:
-                self._organisations[name] = organisation(self._resolver, name)
+                self._organisations[name] = organisational_domain(self._resolver, name)
         return self._organisations[domain] == self._organisations[author]
 
 

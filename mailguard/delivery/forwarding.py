@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from mailguard.auth.accounts import Account
 from mailguard.model.address import Address, AddressError
 from mailguard.state.database import Database
-from mailguard.state.personal import forward
+from mailguard.state.personal import forward, forward_consent
 
 MOST = 5  # addresses
 _FRESH = 3.0  # seconds until another worker's change is seen
@@ -35,7 +35,8 @@ class Forward:
 class Forwards:
     """The forwards of all accounts, in the state database. Safe for threads.
 
-    ``allowed`` says where mail may be forwarded to at all, ``is_local`` whether a domain is ours.
+    ``allowed`` says where mail may be forwarded to at all, ``is_local`` whether a domain is ours; with ``ask``
+    nothing goes outside before its recipient has agreed.
     """
 
     def __init__(
@@ -44,14 +45,17 @@ class Forwards:
         allowed: Allowed,
         is_local: Callable[[str], bool],
         *,
+        ask: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self.allowed = allowed
         self._is_local = is_local
+        self._ask = ask
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[str, Forward] = {}
+        self._agreed: frozenset[tuple[str, str]] = frozenset()
         self._read_at = float("-inf")
 
     def read(self, account: Account, lines: Iterable[str], *, keep: bool) -> Forward:
@@ -80,9 +84,12 @@ class Forwards:
         return _forward(row) if row else None
 
     def set(self, account: str, value: Forward) -> None:
-        """Sets it; without targets there is none."""
+        """Sets it; without targets there is none. Whoever is no longer among them must agree anew some other time."""
+        c = forward_consent.c
+        gone = sa.and_(c.account == account, c.target.not_in(list(map(str, value.targets))))
         with self._database.write(durable=True) as connection:
             connection.execute(sa.delete(forward).where(forward.c.account == account))
+            connection.execute(sa.update(forward_consent).where(gone).values(agreed_at=0.0))
             if value.targets:
                 lines = "\n".join(map(str, value.targets))
                 connection.execute(sa.insert(forward).values(account=account, targets=lines, keep=value.keep))
@@ -95,16 +102,28 @@ class Forwards:
             if now - self._read_at >= _FRESH or now < self._read_at:
                 with self._database.read() as connection:
                     rows = connection.execute(sa.select(forward)).all()
+                    yes = connection.execute(_AGREED).all() if rows else ()
+                self._agreed = frozenset((row.account, row.target) for row in yes)
                 self._known = {row.account: _forward(row) for row in rows}
                 self._read_at = now
-            found = self._known.get(account)
+            found, agreed = self._known.get(account), self._agreed
         if found is None:
             return None
-        targets = tuple(target for target in found.targets if self._may(target))
+        targets = tuple(
+            target for target in found.targets
+            if self._may(target) and ((account, str(target)) in agreed or not self.needs_consent(target))
+        )  # fmt: skip
         return Forward(targets, found.keep) if targets else None
+
+    def needs_consent(self, target: Address) -> bool:
+        """Whether it must agree before anything is sent on to it."""
+        return self._ask and not self._is_local(target.domain)
 
     def _may(self, target: Address) -> bool:
         return self.allowed == "anywhere" or (self.allowed == "here" and self._is_local(target.domain))
+
+
+_AGREED = sa.select(forward_consent.c.account, forward_consent.c.target).where(forward_consent.c.agreed_at > 0)
 
 
 def _forward(row: sa.Row[tuple[object, ...]]) -> Forward:

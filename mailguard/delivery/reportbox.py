@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailguard.delivery.dmarcreport import DmarcReport, ReportError
+from mailguard.delivery.dmarcreport import DmarcReport
+from mailguard.delivery.report import ReportError
 from mailguard.delivery.reportmail import MAX_UNPACKED, find_reports, may_hold_report, read_file
 from mailguard.delivery.tlsreport import TlsReport
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from mailguard.delivery import dmarcreport, tlsreport
-from mailguard.delivery.dmarcreport import DmarcReport, ReportError
+from mailguard.delivery.dmarcreport import DmarcReport
+from mailguard.delivery.report import ReportError
 from mailguard.delivery.tlsreport import TlsReport
 from mailguard.model.message import Message
 from mailguard.model.mime import Part

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mailguard.delivery import dmarcreport, tlsreport
-from mailguard.delivery.dmarcrecord import destinations, mailto, tags_of
+from mailguard.delivery.dmarcrecord import destinations, mailto
 from mailguard.delivery.dmarcreport import DmarcReport
 from mailguard.delivery.dmarctally import Tally
 from mailguard.delivery.queue import Queue
@@ -21,6 +21,7 @@ from mailguard.delivery.tlsreport import TlsReport
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
+from mailguard.model.taglist import tags_of
 from mailguard.net.resolver import DnsTemporaryError, Resolver
 from mailguard.state.kv import KeyValueStore
 

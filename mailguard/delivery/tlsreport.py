@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mailguard.delivery.dmarcreport import ReportError
+from mailguard.delivery.report import Report, ReportError, clean
 
 _MOST = 10_000  # of policies, and of failures of one
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,9 @@ class TlsPolicyReport:
 
 
 @dataclass(frozen=True, slots=True)
-class TlsReport:
-    """One report: ``begin`` and ``end`` are Unix times."""
+class TlsReport(Report):
+    """One report."""
 
-    organisation: str
-    contact: str
-    report_id: str
-    begin: int
-    end: int
     policies: tuple[TlsPolicyReport, ...]
 
 
@@ -99,7 +92,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return _CONTROL.sub(" ", str(value)).strip()[:300] if isinstance(value, str | int) else ""
+    return clean(str(value)) if isinstance(value, str | int) else ""
 
 
 def _number(value: Any) -> int:

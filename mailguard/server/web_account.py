@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from mailguard.auth.authenticator import AuthError
 from mailguard.auth.signin import SignIns
 from mailguard.delivery.forwarding import Forwards
+from mailguard.delivery.forwardpost import ForwardPost
 from mailguard.delivery.vacation import Vacations
 from mailguard.protocol.autoconfig.request import Provider
 from mailguard.server.web_guard import FORM_COOKIE, SESSION_COOKIE, Guard, Visit, new_form_token, set_cookie
@@ -32,6 +33,7 @@ NOTICES = {
     "away": "Saved.",
     "back": "Your out-of-office reply is off.",
     "forward": "Your forwarding is set.",
+    "agreed": "That address has agreed.",
     "unforward": "Nothing is forwarded any more.",
 }
 
@@ -45,6 +47,7 @@ class AccountPages:
     sign_ins: SignIns
     vacations: Vacations
     forwards: Forwards
+    forward_post: ForwardPost
     sign: Callable[[bytes], bytes]
     install_id: uuid.UUID
     log: Any
@@ -68,6 +71,15 @@ class AccountPages:
         values = {"visit": visit, "notice": notice, "form_token": token, "path": request.path, "mistakes": {}} | values
         return Response(page(template, **values), status, _PRIVATE)
 
+    def show_form(self, template: str, status: int = 200, /, **values: Any) -> Response:
+        """A page with a form that somebody may fill in who is not signed in."""
+        if g.visit is not None:
+            return self.show(template, status, **values)
+        token = request.cookies.get(FORM_COOKIE) or new_form_token()
+        response = self.show(template, status, **{"form_token": token} | values)
+        set_cookie(response, FORM_COOKIE, token)
+        return response
+
     def done(self, path: str, what: str) -> AnyResponse:
         """To another page, with a notice; a reload of that does nothing twice."""
         return redirect(f"{path}?done={what}", 303)
@@ -75,7 +87,7 @@ class AccountPages:
 
 def account_application(pages: AccountPages) -> Flask:
     """The WSGI application, for paths below ``/account`` and ``/setup``."""
-    from mailguard.server import web_account_device, web_account_mail, web_account_security
+    from mailguard.server import web_account_device, web_account_forward, web_account_mail, web_account_security
 
     app = Flask("mailguard", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -83,7 +95,7 @@ def account_application(pages: AccountPages) -> Flask:
     app.before_request(lambda: _admit(pages))
     app.add_url_rule("/account/sign-in", "sign-in", lambda: _sign_in(pages), methods=["GET", "POST"])
     app.add_url_rule("/account/sign-out", "sign-out", lambda: _sign_out(pages), methods=["POST"])
-    for module in (web_account_device, web_account_security, web_account_mail):
+    for module in (web_account_device, web_account_security, web_account_mail, web_account_forward):
         module.add_routes(app, pages)
     app.register_error_handler(Exception, lambda error: _failed(pages, error))
     return app
@@ -118,10 +130,7 @@ def _sign_in(pages: AccountPages) -> AnyResponse:
             response = redirect(_ACCOUNT, 303)
             pages.guard.sign_in(account, request, response)  # type: ignore[arg-type]
             return response
-    token = request.cookies.get(FORM_COOKIE) or new_form_token()
-    response = pages.show("sign-in.html", 422 if mistake else 200, user=user, mistake=mistake, form_token=token)
-    set_cookie(response, FORM_COOKIE, token)
-    return response
+    return pages.show_form("sign-in.html", 422 if mistake else 200, user=user, mistake=mistake)
 
 
 def _sign_out(pages: AccountPages) -> AnyResponse:
@@ -136,6 +145,6 @@ def _failed(pages: AccountPages, error: Exception) -> Response:
         texts = {404: "There is no such page", 413: "That is too long", 405: "That cannot be done here"}
         return pages.show("problem.html", error.code or 500, title=texts.get(error.code or 0, "That failed"), text="")
     pages.log.error("the account page failed", path=request.path, exc_info=error)
-    busy = isinstance(error, (sa.exc.SQLAlchemyError, AuthError))
+    busy = isinstance(error, (sa.exc.SQLAlchemyError, AuthError, OSError))
     text = "The server cannot do that just now; try again in a moment." if busy else "The fault is logged."
     return pages.show("problem.html", 503 if busy else 500, title="That failed", text=text)

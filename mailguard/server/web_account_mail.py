@@ -1,4 +1,4 @@
-"""Account page: out-of-office replies and forwarding."""
+"""Account page: the out-of-office reply."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import datetime
 from flask import Flask, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from mailguard.delivery.forwarding import Forward, ForwardError
 from mailguard.delivery.vacation import MAX_SUBJECT, MAX_TEXT, Vacation
 from mailguard.server.web_account import AccountPages
 
-_AWAY, _FORWARDING = "/account/away", "/account/forwarding"
+_AWAY = "/account/away"
 
 
 def add_routes(app: Flask, pages: AccountPages) -> None:
     """Adds the pages of this module."""
     app.add_url_rule(_AWAY, "away", lambda: _away(pages), methods=["GET", "POST"])
-    app.add_url_rule(_FORWARDING, "forwarding", lambda: _forwarding(pages), methods=["GET", "POST"])
 
 
 def _away(pages: AccountPages) -> AnyResponse:
@@ -76,30 +74,3 @@ def _date(at: float, *, last: bool = False) -> str:
         return ""
     day = datetime.datetime.fromtimestamp(at - (1 if last else 0)).astimezone().date()
     return day.isoformat()
-
-
-def _forwarding(pages: AccountPages) -> AnyResponse:
-    account = pages.visit.account
-    mistakes: dict[str, str] = {}
-    forward = pages.forwards.get(account.key) or Forward()
-    shown = "\n".join(map(str, forward.targets))
-    keep = forward.keep
-    if request.method == "POST":
-        shown, keep = request.form.get("targets", ""), "keep" in request.form
-        if request.form.get("action") == "off":
-            shown = ""
-        try:
-            forward = pages.forwards.read(account, shown.splitlines(), keep=keep)
-            pages.forwards.set(account.key, forward)
-            return pages.done(_FORWARDING, "forward" if forward.targets else "unforward")
-        except ForwardError as error:
-            mistakes["targets"] = f"{error}."
-    return pages.show(
-        "forwarding.html",
-        422 if mistakes else 200,
-        shown=shown,
-        keep=keep,
-        active=bool(forward.targets),
-        allowed=pages.forwards.allowed,
-        mistakes=mistakes,
-    )

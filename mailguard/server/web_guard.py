@@ -39,13 +39,16 @@ class Guard:
     sessions: WebSessions
     pause: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time
+    workers: int = 1
     limit: RateLimit = field(init=False)
     tries: RateLimit = field(init=False)
     _sleepers: threading.BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "limit", RateLimit(120, 240, self.now))  # pages, for each network
-        object.__setattr__(self, "tries", RateLimit(15, 15, self.now))  # sign-ins
+        object.__setattr__(
+            self, "limit", RateLimit.share(120, 240, self.now, workers=self.workers)
+        )  # pages, for each network
+        object.__setattr__(self, "tries", RateLimit.share(15, 15, self.now, workers=self.workers, least=5))  # sign-ins
         object.__setattr__(self, "_sleepers", threading.BoundedSemaphore(_SLEEPERS))
 
     def visit(self, request: Request) -> Visit | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+LEAST = 20  # requests at once: a client that sets itself up asks some ten times
 _NETWORKS = 10_000
 
 
@@ -19,6 +21,12 @@ class RateLimit:
         self._now = now
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @classmethod
+    def share(cls, rate: int, burst: int, now: Callable[[], float], *, workers: int, least: int = LEAST) -> RateLimit:
+        """One worker's part of a limit. Connections spread unevenly, so each allows ``least`` at once, if the whole
+        does: the bound of them all is then a little higher than ``burst``."""
+        return cls(math.ceil(rate / workers), min(burst, max(math.ceil(burst / workers), least)), now)
 
     def allow(self, peer_ip: str) -> bool:
         """Takes a token, False if there is none."""

@@ -37,11 +37,16 @@ class WebSettings(BaseModel):
     pacc: bool = Field(default=False, description="serve the PACC document of draft-ietf-mailmaint-pacc")
     contact: str = Field(default="", description="address in security.txt; empty: postmaster of the domain")
     metrics_token: str = Field(default="", description="bearer token for /metrics; empty: from this machine only")
-    rate: int = Field(default=30, ge=1, description="requests a minute from one address (IPv6: one /64)")
+    rate: int = Field(
+        default=30, ge=1, description="requests a minute from one address (IPv6: one /64), shared out to the workers"
+    )
     burst: int = Field(default=60, ge=1, description="requests at once before the rate counts")
     account: bool = Field(default=True, description="serve the account page, where people look after their mailbox")
     forward: Allowed = Field(
         default="anywhere", description="where people may forward their mail to: `anywhere`, `here` or `nowhere`"
+    )
+    forward_asks: bool = Field(
+        default=True, description="before mail is forwarded to other servers, its recipient there must agree"
     )
     proxies: tuple[str, ...] = Field(
         default=(), description="networks of reverse proxies whose X-Forwarded-For and -Proto are believed"

@@ -32,3 +32,14 @@ forward = sa.Table(
     sa.Column("targets", sa.Text, nullable=False),  # addresses, one a line
     sa.Column("keep", sa.Boolean, nullable=False),
 )
+
+# Whom outside an account wants to forward to; the code itself is in the letter only.
+forward_consent = sa.Table(
+    "forward_consent",
+    metadata,
+    sa.Column("account", sa.String(320), primary_key=True),
+    sa.Column("target", sa.String(320), primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("agreed_at", sa.Float, nullable=False),  # 0: not yet
+)

@@ -3,8 +3,7 @@ us to do if not? (RFC 9989; the organisational domain by tree walk, no public su
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import getaddresses
 
@@ -21,12 +20,13 @@ from mailguard.plugin import (
     PluginInfo,
     Resolver,
     Session,
+    dmarc_record,
+    dmarc_walk,
     hookimpl,
+    organisational_domain,
 )
 
-WALK_LIMIT = 8
 POLICIES = ("none", "quarantine", "reject")
-_TAG = re.compile(r"\s*([a-z]+)\s*=\s*([^;]*?)\s*\Z", re.IGNORECASE)
 
 
 @hookimpl
@@ -147,63 +147,13 @@ class Policy:
     strict_dkim: bool
 
 
-def parse_record(text: str) -> dict[str, str] | None:
-    """The tags of a DMARC record in lower case, None if it is none: ``v=DMARC1`` must come first."""
-    parts = text.split(";")
-    if not re.fullmatch(r"\s*v\s*=\s*DMARC1\s*", parts[0]):
-        return None
-    tags: dict[str, str] = {}
-    for part in parts[1:]:
-        if match := _TAG.match(part):
-            tags.setdefault(match[1].lower(), match[2])
-    return tags
-
-
-def fetch_record(resolver: Resolver, domain: str) -> dict[str, str] | None:
-    """The one DMARC record at a domain; several are none. Raises DnsTemporaryError."""
-    found = [
-        tags for text in resolver.query(f"_dmarc.{domain}", "TXT").records if (tags := parse_record(text)) is not None
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def walk(domain: str) -> Iterator[str]:
-    """The names to ask, from the domain upwards, at most eight (RFC 9989 §4.10)."""
-    labels = domain.split(".")
-    yield domain
-    if len(labels) >= WALK_LIMIT:
-        labels = labels[-WALK_LIMIT:]
-    for start in range(1, len(labels)):
-        yield ".".join(labels[start:])
-
-
-def organisational_domain(resolver: Resolver, domain: str) -> str:
-    """The domain under whose control this one stands (RFC 9989 §4.10.2); itself where no record is found."""
-    shortest = domain
-    for name in walk(domain):
-        record = fetch_record(resolver, name)
-        if record is None:
-            continue
-        if record.get("psd") == "n":
-            return name
-        if record.get("psd") == "y" and name != domain:
-            return _below(name, domain)
-        shortest = name
-    return shortest
-
-
-def _below(parent: str, domain: str) -> str:
-    labels = domain.split(".")
-    return ".".join(labels[-(parent.count(".") + 2) :])
-
-
 def find_policy(resolver: Resolver, author: str) -> Policy | None:
     """The policy for an author domain, None if there is none to apply. Raises DnsTemporaryError."""
-    record = fetch_record(resolver, author)
+    record = dmarc_record(resolver, author)
     at = author
     if record is None:
         at = organisational_domain(resolver, author)
-        record = fetch_record(resolver, at) if at != author else None
+        record = dmarc_record(resolver, at) if at != author else None
         if record is None:
             record, at = _suffix_record(resolver, author)
     if record is None:
@@ -216,8 +166,8 @@ def find_policy(resolver: Resolver, author: str) -> Policy | None:
 
 def _suffix_record(resolver: Resolver, author: str) -> tuple[dict[str, str] | None, str]:
     """A public suffix's own record speaks for those below it that say nothing (``psd=y``)."""
-    for name in walk(author):
-        record = fetch_record(resolver, name)
+    for name in dmarc_walk(author):
+        record = dmarc_record(resolver, name)
         if record is not None and record.get("psd") == "y":
             return record, name
     return None, author

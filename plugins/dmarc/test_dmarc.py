@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import mailguard_dmarc as dmarc
-from mailguard.plugin import Finding
+from mailguard.plugin import Finding, dmarc_walk, organisational_domain
 from mailguard.testing import FakeResolver, make_envelope, make_message, run_check
 
 REJECT = {"_dmarc.example.net TXT": "v=DMARC1; p=reject"}
@@ -98,11 +98,11 @@ def test_the_policy_chosen(record: Any, author: str, word: str) -> None:
 )
 def test_the_organisational_domain(records: dict[str, str], domain: str, organisation: str) -> None:
     zone = {f"_dmarc.{name} TXT": f"v=DMARC1; {text}" for name, text in records.items()}
-    assert dmarc.organisational_domain(FakeResolver(zone), domain) == organisation
+    assert organisational_domain(FakeResolver(zone), domain) == organisation
 
 
 def test_the_walk_asks_at_most_eight_names() -> None:
-    names = list(dmarc.walk("a.b.c.d.e.f.g.h.i.example.net"))
+    names = list(dmarc_walk("a.b.c.d.e.f.g.h.i.example.net"))
     assert names[:2] == ["a.b.c.d.e.f.g.h.i.example.net", "e.f.g.h.i.example.net"]
     assert (len(names), names[-1]) == (8, "net")
 

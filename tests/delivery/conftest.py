@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from peer import Peer
 
 from mailguard.delivery.nexthop import Routes
 from mailguard.delivery.outbound import build_relay, build_runner
@@ -23,12 +22,6 @@ from mailguard.model.event import Event
 from mailguard.model.message import Message
 from mailguard.state.database import Database, StateSettings, metadata
 from mailguard.testing import FakeResolver
-
-_spec = importlib.util.spec_from_file_location("delivery_peer", Path(__file__).with_name("peer.py"))
-assert _spec and _spec.loader
-_peer = importlib.util.module_from_spec(_spec)
-sys.modules["delivery_peer"] = _peer
-_spec.loader.exec_module(_peer)
 
 RAW = b"From: a@office.test\r\nSubject: hello\r\n\r\n.dots\r\nbody\r\n"
 SHORT = {"connect": 2, "greeting": 1, "hello": 1, "tls": 2, "mail": 1, "rcpt": 1, "data": 1, "block": 2, "final": 1}
@@ -130,7 +123,7 @@ def peers() -> Iterator[Any]:
     made: list[Any] = []
 
     def make(**more: Any) -> Any:
-        made.append(_peer.Peer(**more))
+        made.append(Peer(**more))
         return made[-1]
 
     yield make

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from loopback import Loopback
+
 Handler = Callable[["Talk"], None]
 
 
@@ -49,7 +51,7 @@ class Talk:
         self.buffer = b""
 
 
-class Peer:
+class Peer(Loopback):
     """Listens on 127.0.0.1. ``answers`` maps the start of a command line to what is said instead of 250."""
 
     def __init__(
@@ -68,25 +70,10 @@ class Peer:
         self.name = name
         self.messages: list[bytes] = []
         self.transactions: list[list[str]] = []
-        self.connections = 0
         self.changed = threading.Condition()
-        self._sock = socket.create_server(("127.0.0.1", 0))
-        self.port = self._sock.getsockname()[1]
-        self._live: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._sock.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._live.append(sock)
-            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
-
-    def _run(self, sock: socket.socket) -> None:
+    def run(self, sock: socket.socket) -> None:
         talk = Talk(self, sock)
         with contextlib.suppress(OSError, EOFError):
             self.handler(talk)
@@ -136,10 +123,3 @@ class Peer:
                 assert left > 0, f"{len(self.messages)} of {count} messages came"
                 self.changed.wait(left)
             return list(self.messages)
-
-    def close(self) -> None:
-        for sock in [self._sock, *self._live]:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        self._thread.join(5)

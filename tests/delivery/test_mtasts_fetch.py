@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import webhost
+from pki import Authority
 
 from mailguard.model.event import Deferred, Delivered
 from mailguard.net.resolver import DnsResolver, DnsSettings
 from mailguard.state.stspolicy import sts_policy
 from mailguard.testing import DnsServer
 
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"delivery_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-Authority: Any = _load("pki").Authority
-webhost: Any = _load("webhost")
 page: Callable[..., bytes] = webhost.page
 ZONE = """
     x.test.           MX  10 mx.x.test.

@@ -56,7 +56,7 @@ class Office:
         metadata.create_all(database.engine)
         clock = FakeClock(1e9)
         self.vacations, self.queue = Vacations(database, now=clock), FakeQueue()
-        self.forwards = Forwards(database, "anywhere", self.directory.is_local, now=clock)
+        self.forwards = Forwards(database, "anywhere", self.directory.is_local, ask=False, now=clock)
         self.rewriter = Rewriter(b"secret", ["office.test"])
         forwarder = Forwarder(self.queue, self.rewriter)  # type: ignore[arg-type]
         log = structlog.get_logger()

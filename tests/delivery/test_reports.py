@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailguard.delivery import dmarcreport, tlsreport
-from mailguard.delivery.dmarcreport import AuthDomain, DmarcReport, DmarcRow, ReportError
+from mailguard.delivery.dmarcreport import AuthDomain, DmarcReport, DmarcRow
+from mailguard.delivery.report import ReportError
 from mailguard.delivery.reportbox import in_files, in_maildirs, once
 from mailguard.delivery.reportmail import MAX_UNPACKED, Parcel, compose, find_reports, may_hold_report, unpack
 from mailguard.delivery.tlsreport import TlsFailure, TlsPolicyReport, TlsReport

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from mailguard.delivery.dmarcrecord import destinations, mailto, organisation, published
+from mailguard.delivery.dmarcrecord import destinations, mailto, published
 from mailguard.delivery.dmarcreport import DmarcReport
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.report_settings import ReportSettings
@@ -20,6 +20,7 @@ from mailguard.delivery.tlsledger import DAY, TlsLedger
 from mailguard.delivery.tlspolicy import TlsPolicy
 from mailguard.delivery.tlsreport import TlsReport
 from mailguard.model.address import Address
+from mailguard.net.dmarc import organisational_domain
 from mailguard.state import record
 from mailguard.state.database import Database, StateSettings, metadata
 from mailguard.testing import FakeClock, FakeResolver
@@ -156,7 +157,7 @@ def test_records_and_destinations() -> None:
     where = published(dns, "deep.mail.x.test")
     assert where is not None and (where.domain, where.organisation) == ("x.test", "x.test")
     assert [str(to) for to, _ in destinations(dns, where)] == ["dmarc@x.test", "agg@monitor.test"]
-    assert organisation(dns, "c.a.b.test") == "a.b.test"
+    assert organisational_domain(dns, "c.a.b.test") == "a.b.test"
     assert published(dns, "nothing.example") is None
     assert mailto("mailto:a@b.test!10m") == (Address.parse("a@b.test"), 10 << 20)
     assert mailto("https://b.test/") is None and mailto("mailto:@@") is None

@@ -231,6 +231,15 @@ def test_help_page(pages: SetupPages) -> None:
     assert "<script" not in got.text
 
 
+def test_a_limit_is_shared_out_to_the_workers() -> None:
+    clock = FakeClock(0)
+    for workers, at_once in ((1, 60), (2, 30), (8, 20)):
+        limit = RateLimit.share(30, 60, clock, workers=workers)
+        assert [limit.allow("192.0.2.1") for _ in range(at_once + 1)] == [True] * at_once + [False]
+    few = RateLimit.share(30, 5, clock, workers=8)
+    assert [few.allow("192.0.2.1") for _ in range(6)] == [True] * 5 + [False]
+
+
 def test_rate_limit_by_network(tmp_path: Path) -> None:
     pages = make_pages(tmp_path, rate=30, burst=3)
     app = application(pages)

@@ -5,119 +5,11 @@ from __future__ import annotations
 import plistlib
 import re
 import subprocess
-import time
-import uuid
-from html import unescape
 from pathlib import Path
 
 import pytest
-import structlog
-from werkzeug.test import Client, TestResponse
-
-from mailguard.auth.accounts import Directory
-from mailguard.auth.accountsfile import AccountsFile
-from mailguard.auth.authenticator import Authenticator
-from mailguard.auth.signin import SignIns
-from mailguard.auth.throttle import AuthSettings
-from mailguard.auth.websession import WebSessions
-from mailguard.delivery.forwarding import Forwards
-from mailguard.delivery.vacation import Vacations
-from mailguard.model.event import SignedIn
-from mailguard.net.listening import ListenerSettings
-from mailguard.net.selfsigned import make_self_signed
-from mailguard.protocol.autoconfig.apple import sign
-from mailguard.server.web import WebApplication
-from mailguard.server.web_account import AccountPages, account_application
-from mailguard.server.web_guard import Guard
-from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_settings import WebSettings, providers
-from mailguard.server.web_setup import SetupPages
-from mailguard.state.database import Database, StateSettings, metadata
-from mailguard.testing import FakeClock
-
-BASE = "https://mail.office.test"
-PASSWORD = "correct-horse-1"
-NOW = time.mktime((2026, 5, 4, 12, 0, 0, 0, 0, -1))
-
-
-class Office:
-    """The pages, over a database, for ann and bob."""
-
-    def __init__(self, folder: Path, *, forward: str = "anywhere") -> None:
-        self.clock = FakeClock(NOW)
-        self.database = Database(StateSettings(), folder)
-        metadata.create_all(self.database.engine)
-        accounts = [{"address": "ann@office.test", "name": "Ann", "aliases": ["a@office.test"]}]
-        accounts += [{"address": "bob@office.test"}, {"address": "gone@office.test", "disabled": True}]
-        file = AccountsFile.model_validate({"domain": [{"name": "office.test"}], "account": accounts})
-        directory = Directory.build(file, folder)
-        self.events: list[SignedIn] = []
-        self.authenticator = Authenticator(directory, self.database, AuthSettings(), emit=self.told, now=self.clock)
-        for name in ("ann", "bob", "gone"):
-            self.authenticator.passwords.store(f"{name}@office.test", PASSWORD)
-        listeners = [ListenerSettings.model_validate({"kind": k}) for k in ("imaps", "submissions", "https")]
-        settings = WebSettings(burst=10_000)
-        known = providers("mail.office.test", listeners, directory, settings)
-        self.slept: list[float] = []
-        sessions = WebSessions(self.database, self.authenticator.passwords.stamp, now=self.clock)
-        self.sign_ins = SignIns(self.database, self.later, now=self.clock)
-        make_self_signed(["mail.office.test"], folder / "c.pem", folder / "k.pem")
-        self.pages = AccountPages(
-            Guard(self.authenticator, sessions, self.slept.append, self.clock),
-            known,
-            self.sign_ins,
-            Vacations(self.database, now=self.clock),
-            Forwards(self.database, forward, directory.is_local, now=self.clock),  # type: ignore[arg-type]
-            lambda body: sign(body, (folder / "c.pem").read_bytes(), (folder / "k.pem").read_bytes()),
-            uuid.UUID(int=7),
-            structlog.get_logger(),
-        )
-        setup = SetupPages(settings, "mail.office.test", known, folder / "challenges", account=True, now=self.clock)
-        self.app = WebApplication(setup, RateLimit(30, 1000, self.clock), account_application(self.pages))
-
-    def told(self, event: object) -> None:
-        self.sign_ins.observe(event, lambda key: key in self.authenticator.directory.accounts)  # type: ignore[arg-type]
-
-    def later(self, job) -> None:  # type: ignore[no-untyped-def]
-        with self.database.write() as connection:
-            job(connection)
-
-
-class Browser:
-    """Keeps cookies, and fills in the forms it is shown."""
-
-    def __init__(self, office: Office) -> None:
-        self.client = Client(office.app)
-        self.page = ""
-
-    def get(self, path: str, **more: object) -> TestResponse:
-        more.setdefault("environ_base", {"REMOTE_ADDR": "192.0.2.1"})
-        got = self.client.get(path, base_url=BASE, follow_redirects=True, **more)  # type: ignore[arg-type]
-        self.page = got.text
-        return got
-
-    def post(self, path: str, *, token: str | None = None, **fields: object) -> TestResponse:
-        headers = fields.pop("headers", {"Origin": BASE, "Sec-Fetch-Site": "same-origin"})
-        if token is None:
-            found = re.search(r'name="form_token" value="([^"]+)"', self.page)
-            token = found[1] if found else ""
-        got = self.client.post(
-            path,
-            base_url=BASE,
-            data={"form_token": token, **fields},
-            headers=headers,  # type: ignore[arg-type]
-            environ_base={"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": "test"},
-            follow_redirects=True,
-        )
-        self.page = got.text
-        return got
-
-    def sign_in(self, user: str = "ann@office.test", password: str = PASSWORD) -> TestResponse:
-        self.get("/account/sign-in")
-        return self.post("/account/sign-in", user=user, password=password)
-
-    def sees(self, text: str) -> bool:
-        return text in unescape(self.page)
+from weboffice import BASE, PASSWORD, Browser, Office
+from werkzeug.test import Client
 
 
 @pytest.fixture
@@ -324,32 +216,6 @@ def test_out_of_office(office: Office, browser: Browser) -> None:
     browser.post(page, action="off", text="I am away")
     assert browser.sees("is off")
     assert office.pages.vacations.active("ann@office.test") is None
-
-
-def test_forwarding(office: Office, browser: Browser, tmp_path: Path) -> None:
-    page = "/account/forwarding"
-    browser.get(page)
-    for wrong in ("nobody", "ann@office.test", "\n".join(f"{n}@x.test" for n in range(6)), "a@[192.0.2.1]"):
-        assert browser.post(page, targets=wrong, keep="1").status_code == 422
-    browser.post(page, targets="home@elsewhere.test\r\n\r\nbob@office.test", keep="1")
-    assert browser.sees("Your forwarding is set")
-    forward = office.pages.forwards.active("ann@office.test")
-    assert forward is not None and forward.keep and len(forward.targets) == 2
-    browser.post(page, action="off")
-    assert browser.sees("Nothing is forwarded")
-    assert office.pages.forwards.active("ann@office.test") is None
-
-
-@pytest.mark.parametrize(
-    ("allowed", "good", "bad"), [("here", "bob@office.test", "x@y.test"), ("nowhere", "", "x@y.test")]
-)
-def test_forwarding_is_bounded_by_the_owner(tmp_path: Path, allowed: str, good: str, bad: str) -> None:
-    office = Office(tmp_path, forward=allowed)
-    browser = Browser(office)
-    browser.sign_in()
-    browser.get("/account/devices")
-    assert browser.post("/account/forwarding", targets=bad).status_code == 422
-    assert browser.post("/account/forwarding", targets=good).status_code == 200
 
 
 def test_a_page_that_is_not_there_and_a_form_that_is_too_long(office: Office, browser: Browser) -> None:
