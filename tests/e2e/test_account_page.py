@@ -115,9 +115,28 @@ def test_every_page(browser: Any, server: Any, name: str, size: tuple[int, int])
     browser.type("#targets", "user2@office.test")
     browser.click('button[value="on"]')
     walk.look("forwarding", "Your mail is sent on")
+    browser.type("#targets", f"{name}@elsewhere.test")
+    browser.click('button[value="on"]')
+    walk.look("forwarding-waits", f"{name}@elsewhere.test has not agreed yet")
     browser.click('button[value="off"]')
     browser.click("header form button")
     walk.look("out", "You are signed out")
+    browser.go(walk.base + _link(server, f"{name}@elsewhere.test"))
+    walk.look("consent", "wants its mail sent on")
+    browser.click('button[value="yes"]')
+    walk.look("consent-yes", "is sent on to")
+    browser.click('button[value="no"]')
+    walk.look("consent-no", "Nothing of")
+
+
+def _link(server: Any, address: str) -> str:
+    """The path in the letter that asks this address, which waits in the queue."""
+    for path in (server.folder / "data/queue").glob("*.eml"):
+        text = path.read_text()
+        found = re.search(r"https://\S+(/setup/forward/\S+)", text)
+        if found and f"To: {address}\r\n".replace("\r", "") in text:
+            return found[1]
+    raise AssertionError(f"no letter to {address}")
 
 
 def test_the_code_leads_to_a_signed_profile_once(browser: Any, server: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from mailguard.delivery.forwarding import Forwards
 from mailguard.state import compare, migrate
 from mailguard.state.database import Database, StateSettings
 
@@ -173,4 +174,16 @@ def test_a_database_from_before_there_were_migrations(database: Database) -> Non
         connection.execute(sa.text("ALTER TABLE credential DROP COLUMN changed_at"))
     with pytest.raises(migrate.MigrationError, match=r"too different \(add column: .*changed_at"):
         migrate.prepare(database)
+    database.close()
+
+
+def test_forwards_from_before_there_was_consent_go_on(database: Database) -> None:
+    with database.write() as connection:
+        migrate.upgrade(connection, "0002")
+        row = "('ann@office.test', 'home@x.test\nbob@office.test', 1)"
+        connection.exec_driver_sql(f"INSERT INTO forward (account, targets, keep) VALUES {row}")
+        migrate.upgrade(connection)
+    forwards = Forwards(database, "anywhere", lambda domain: domain == "office.test")
+    found = forwards.active("ann@office.test")
+    assert found is not None and list(map(str, found.targets)) == ["home@x.test", "bob@office.test"]
     database.close()
