@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,3 +56,15 @@ def test_it_imports_nothing_of_ours_but_the_api(name):
             words = line.split()
             if words[:1] in (["from"], ["import"]) and words[1].split(".")[0] == "mailguard":
                 assert words[1] in allowed, f"{path.name}: {line}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLUGINS)
+def test_its_tests_run_from_a_folder_of_its_own(name, tmp_path):
+    """As a third party would have it: nothing of this project around it but the installed package."""
+    folder = tmp_path / f"mailguard-{name}"
+    shutil.copytree(ROOT / "plugins" / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "base")]
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "warning" not in done.stdout.rpartition("\n")[2], done.stdout[-3000:]
