@@ -39,10 +39,10 @@ def _free(port: int) -> bool:
 class Installed:
     """One server's folder, and the process that serves it."""
 
-    def __init__(self, folder: Path, *, settings: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, settings: Sequence[str] = (), offset: int | None = None) -> None:
         self.folder = folder
         self.config = folder / "mailguard.toml"
-        self.offset = free_offset()
+        self.offset = free_offset() if offset is None else offset
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.log: list[str] = []
         self.process: subprocess.Popen[str] | None = None
