@@ -16,6 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "delivery")]
 
+import evolution  # noqa: E402
 import installed  # noqa: E402
 import thunderbird  # noqa: E402
 from cryptography.hazmat.primitives.serialization import Encoding  # noqa: E402
@@ -27,18 +28,24 @@ ZONE = """
     customer.test.           MX  10 mail.office.test.
     mail.office.test.        A   127.0.0.1
     autoconfig.office.test.  A   127.0.0.1
+    office.test.             MX  10 mail.office.test.
 """
 CUSTOMER = "ann@customer.test"
+SCREEN = "1200x900x24"
 
 
 def make(folder: Path) -> tuple[DnsServer, Any, Any]:
     """The name server, the mail server and the authority of its certificate."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    resolv = folder / "resolv.conf"
-    resolv.write_text("nameserver 127.0.0.1\n")
-    subprocess.run(["mount", "--bind", str(resolv), os.path.realpath("/etc/resolv.conf")], check=True)
-    dns = DnsServer(ZONE, port=53)
     authority = Authority(folder, "Office CA")
+    resolv, hosts = folder / "resolv.conf", folder / "hosts"
+    resolv.write_text("nameserver 127.0.0.1\n")
+    hosts.write_text("127.0.0.1 localhost\n")
+    trusted = "/etc/ssl/certs/ca-certificates.crt"
+    for ours, theirs in ((resolv, "/etc/resolv.conf"), (hosts, "/etc/hosts"), (authority.file, trusted)):
+        if Path(theirs).exists():
+            subprocess.run(["mount", "--bind", str(ours), os.path.realpath(theirs)], check=True)
+    dns = DnsServer(ZONE, port=53)
     issued = authority.issue("mail.office.test", "autoconfig.office.test", days=90)
     server = installed.Installed(folder / "m", settings=['dns.nameservers=["127.0.0.1:53"]', "workers=1"], offset=0)
     text = issued.file.read_text()
@@ -47,7 +54,8 @@ def make(folder: Path) -> tuple[DnsServer, Any, Any]:
     (server.folder / "tls/key.pem").write_text(text[:cut])
     accounts = server.folder / "accounts.toml"
     accounts.write_text(accounts.read_text() + '\n[[domain]]\nname = "customer.test"\n')
-    server.run("user", "add", CUSTOMER, "--password-stdin", stdin=installed.PASSWORD + "\n")
+    for user in (CUSTOMER, "ann@office.test"):
+        server.run("user", "add", user, "--password-stdin", stdin=installed.PASSWORD + "\n")
     server.start()
     return dns, server, authority
 
@@ -75,7 +83,26 @@ def by_thunderbird(folder: Path, dns: DnsServer, server: Any, authority: Any) ->
     assert ("customer.test", "MX") in asked and any(name == "autoconfig.office.test" for name, _ in asked), asked
 
 
-CLIENTS: dict[str, Callable[[Path, DnsServer, Any, Any], None]] = {"thunderbird": by_thunderbird}
+def by_evolution(folder: Path, dns: DnsServer, server: Any, authority: Any) -> None:
+    """Evolution's assistant finds the office by its domain, and signs in."""
+    screen, display = evolution.screen(SCREEN)
+    client = evolution.Evolution(folder / "e", display)
+    try:
+        client.set_up("Ann", "ann@office.test", installed.PASSWORD)
+        server.wait_for("signed in account=ann@office.test protocol=imap", 60)
+    finally:
+        if pictures := os.environ.get("MAILGUARD_PICTURES"):
+            client.picture(Path(pictures) / "evolution.png")
+        client.close()
+        screen.terminate()
+    # The one way in that it was offered: TLS from the first octet.
+    assert any(name.startswith("autoconfig.office.test") for name, _, _ in dns.questions)
+
+
+CLIENTS: dict[str, Callable[[Path, DnsServer, Any, Any], None]] = {
+    "thunderbird": by_thunderbird,
+    "evolution": by_evolution,
+}
 
 
 def main() -> None:

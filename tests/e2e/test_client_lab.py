@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import evolution
 import pytest
 import thunderbird
 
@@ -24,7 +25,8 @@ def _missing() -> str:
 
 def in_lab(client: str, folder: Path) -> None:
     lab = Path(__file__).with_name("lab.py")
-    line = ["unshare", "--net", "--mount", sys.executable, str(lab), client, str(folder)]
+    alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]  # leaves nothing behind
+    line = [*alone, sys.executable, str(lab), client, str(folder)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-6000:] + done.stdout[-2000:]
 
@@ -34,3 +36,10 @@ def test_thunderbird_finds_the_office_of_a_hosted_domain_by_its_mx(tmp_path: Pat
     if why := _missing():
         pytest.skip(why)
     in_lab("thunderbird", tmp_path)
+
+
+@pytest.mark.skipif(bool(evolution.missing()), reason=f"{evolution.missing()} is not installed")
+def test_evolution_finds_the_office_by_its_domain(tmp_path: Path) -> None:
+    if why := _missing():
+        pytest.skip(why)
+    in_lab("evolution", tmp_path)

@@ -47,12 +47,12 @@ POX = """<?xml version="1.0"?><Autodiscover xmlns="http://schemas.microsoft.com/
 OUTLOOK = "http://schemas.microsoft.com/exchange/autodiscover/outlook/responseschema/2006a"
 
 
-def test_mozilla_puts_imap_and_implicit_tls_first() -> None:
+def test_mozilla_puts_imap_first_and_offers_one_way_each() -> None:
     root = ET.fromstring(mozilla.config(PROVIDER))
     assert [(s.get("type"), s.findtext("port")) for s in root.iter("incomingServer")] == [
-        ("imap", "993"), ("imap", "143"), ("pop3", "995")]  # fmt: skip
-    assert [s.findtext("port") for s in root.iter("outgoingServer")] == ["465", "587"]
-    assert {s.text for s in root.iter("socketType")} == {"SSL", "STARTTLS"}
+        ("imap", "993"), ("pop3", "995")]  # fmt: skip
+    assert [s.findtext("port") for s in root.iter("outgoingServer")] == ["465"]
+    assert {s.text for s in root.iter("socketType")} == {"SSL"}
     assert {s.text for s in root.iter("username")} == {"%EMAILADDRESS%"}
     assert root.findtext("emailProvider/displayName") == PROVIDER.name
     assert len(mozilla.config(PROVIDER)) < 4096
