@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from mmap import mmap
 
-from mailguard.model.charset import decode_header, decode_text, decode_transfer, decode_words
+from mailguard.model.charset import decode_header, decode_text, decode_transfer
+from mailguard.model.contenttype import (
+    MESSAGE,
+    TEXT,
+    ContentType,
+    Params,
+    extended,
+    parse_content_type,
+    parse_parameters,
+)
 
 MAX_DEPTH = 100
 """Levels of nesting that are followed; deeper parts are leaves."""
@@ -20,35 +28,7 @@ MAX_PARTS = 10_000
 
 # No two neighbouring repeats here can match the same octets: hostile headers cost no more than others.
 _FIELD = re.compile(rb"^([^\r\n:\t ][^\r\n:]*):([^\n]*(?:\n[ \t][^\n]*)*)", re.M)
-_TYPE = re.compile(rb'\s*([^\s/;()"]+)\s*/\s*([^\s;()"]+)\s*')
-_PARAM = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;\s]*))', re.S)
-_ESCAPE = re.compile(rb"\\(.)", re.S)
-_CONTINUED = re.compile(rb"(.+?)\*(\d{1,3})(\*?)\Z", re.S)
 _BOUNDARY_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'()+_,-./:=?")
-
-Params = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ContentType:
-    """A Content-Type as written; ``kind`` is ``type/subtype`` in lower case."""
-
-    type: bytes
-    subtype: bytes
-    params: Params = ()
-
-    @property
-    def kind(self) -> str:
-        """``type/subtype`` in lower case, to compare with."""
-        return f"{self.type.decode('ascii', 'replace')}/{self.subtype.decode('ascii', 'replace')}".lower()
-
-    def param(self, name: bytes) -> bytes:
-        """The value of a parameter, its name in lower case; ``b""`` if there is none."""
-        return next((v for k, v in self.params if k.lower() == name), b"")
-
-
-TEXT = ContentType(b"text", b"plain", ((b"charset", b"us-ascii"),))
-MESSAGE = ContentType(b"message", b"rfc822")
 
 
 class _Allowance:
@@ -139,7 +119,7 @@ class Part:
         params = {k.lower(): v for k, v in (*self.content_type.params, *self.disposition[1])}
         for name in (b"filename*", b"filename", b"name*", b"name"):
             if value := params.get(name):
-                return _extended(value) if name.endswith(b"*") else decode_header(value)
+                return extended(value) if name.endswith(b"*") else decode_header(value)
         return ""
 
     @property
@@ -243,75 +223,3 @@ def _body_start(raw: bytes | mmap, start: int, end: int) -> int:
 def unfold(value: bytes) -> bytes:
     """A field body on one line, stripped (RFC 5322 §2.2.3)."""
     return value.replace(b"\r\n", b"").replace(b"\n", b"").strip() if b"\n" in value else value.strip()
-
-
-def parse_content_type(value: bytes) -> ContentType | None:
-    """A Content-Type's value; None where it names no type and subtype."""
-    if b"(" in value:
-        value = _without_comments(value)
-    match = _TYPE.match(value)
-    if not match:
-        return None
-    return ContentType(match[1], match[2], _params(value, match.end()))
-
-
-def parse_parameters(value: bytes) -> tuple[bytes, Params]:
-    """``word; name=value...`` as in Content-Disposition: the word and its parameters."""
-    if b"(" in value:
-        value = _without_comments(value)
-    word = value.split(b";", 1)[0]
-    return word.strip(), _params(value, len(word))
-
-
-def _params(value: bytes, at: int) -> Params:
-    if at >= len(value):
-        return ()
-    found: list[tuple[bytes, bytes]] = []
-    continued = False
-    for name, quoted, plain in _PARAM.findall(value, at):
-        found.append((name, _ESCAPE.sub(rb"\1", quoted) if b"\\" in quoted else quoted or plain))
-        continued = continued or b"*" in name
-    return _join_continued(found) if continued else tuple(found)
-
-
-def _join_continued(found: list[tuple[bytes, bytes]]) -> Params:
-    """Sections ``name*0 name*1*`` put together as ``name`` or ``name*`` (RFC 2231 §3, §4)."""
-    sections: dict[bytes, list[tuple[int, bool, bytes]]] = {}
-    out: list[tuple[bytes, bytes]] = []
-    for name, value in found:
-        if match := _CONTINUED.match(name):
-            sections.setdefault(match[1], []).append((int(match[2]), bool(match[3]), value))
-        else:
-            out.append((name, value))
-    for name, parts in sections.items():
-        parts.sort(key=lambda part: part[0])
-        extended = any(part[1] for part in parts)
-        joined = b"".join(v if e or not extended else v.replace(b"%", b"%25") for _, e, v in parts)
-        out.append((name + b"*" if extended else name, joined))
-    return tuple(out)
-
-
-def _extended(value: bytes) -> str:
-    charset, quote, rest = value.partition(b"'")
-    text = rest.partition(b"'")[2] if quote else value
-    data = re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), text)
-    return decode_words(decode_text(data, charset.decode("ascii", "replace") if quote and charset else "utf-8"))
-
-
-def _without_comments(value: bytes) -> bytes:
-    out, depth, quoted, skip = bytearray(), 0, False, False
-    for octet in value:
-        if skip:
-            skip = False
-        elif octet == 0x5C:
-            skip = True
-        elif octet == 0x22 and not depth:
-            quoted = not quoted
-        elif octet == 0x28 and not quoted:
-            depth += 1
-        elif octet == 0x29 and depth:
-            depth -= 1
-            continue
-        if not depth:
-            out.append(octet)
-    return bytes(out)

@@ -54,18 +54,18 @@ class Stream:
         """Whether decrypted bytes are waiting that a selector cannot see."""
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
-    def read(self, limit: int = 65536) -> bytes:
-        """What has arrived, at least one octet, at most ``limit``; ``b""`` once the peer has closed.
+    def read(self, limit: int = 65536, *, readable: bool = False) -> bytes:
+        """What has arrived, at least one octet, at most ``limit``; ``b""`` once the peer has closed. ``readable`` says
+        that ``wait_readable`` has just returned.
 
         Raises StreamTimeoutError, HungUpError, OSError.
         """
-        data = self._read(limit)
+        data = self._read(limit, wait=not readable and not self.pending())
         if not data and self._hung_up:
             raise HungUpError("the server is ending")
         return data
 
-    def _read(self, limit: int) -> bytes:
-        wait = not self.pending()
+    def _read(self, limit: int, *, wait: bool) -> bytes:
         while True:
             if wait:
                 self._wait(select.POLLIN)

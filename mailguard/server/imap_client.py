@@ -162,7 +162,8 @@ class Client:
                 self.send(b"* OK [HIGHESTMODSEQ %d] changes are counted\r\n" % self._selected.view.modseq)
 
     def sync(self, *, expunges: bool = True) -> None:
-        """Tells the client what changed in the selected mailbox; without ``expunges`` message numbers stay."""
+        """Tells the client what changed in the selected mailbox; without ``expunges`` message numbers stay,
+        and what other programs did a moment ago may come later."""
         if self._tell is not None:
             self._tell()
         selected = self._selected
@@ -170,7 +171,7 @@ class Client:
             return
         view, mailbox = selected.view, selected.mailbox
         try:
-            changes = mailbox.changes(view.modseq)
+            changes = mailbox.changes(view.modseq, fresh=expunges)
         except NoSuchMailboxError:
             self.session.close("the mailbox is gone")
             return

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import ssl
-import threading
-from collections.abc import Callable
 
 from mailguard.auth.accounts import Account
-from mailguard.net.parking import Parking, Reason
 from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
 from mailguard.protocol import sasl
 from mailguard.protocol.imap.arguments import Id, Login
@@ -21,16 +18,13 @@ from mailguard.protocol.wire import NEED_DATA
 from mailguard.server.imap_client import Client, Done
 from mailguard.server.imap_handlers import HANDLERS, KEEPS_NUMBERS
 from mailguard.server.imap_surroundings import Surroundings
-from mailguard.server.imap_wire import Wire
+from mailguard.server.imap_waiting import Waiting
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
 from mailguard.store.lock import LockTimeoutError
 from mailguard.store.quota import OverQuotaError
 
-_LINGER = 2.0  # seconds a thread waits for the next command before it goes
-_LOOK = 1.0  # seconds between two looks at a mailbox in IDLE where there is no parking
 
-
-class Connection(Wire):
+class Connection(Waiting):
     """Lives on one thread at a time: the listener's, none while it is parked, then one of the parking's."""
 
     def __init__(self, around: Surroundings, stream: Stream, peer_ip: str) -> None:
@@ -46,12 +40,7 @@ class Connection(Wire):
             cleartext=around.settings.cleartext,
             pause=around.pause,
         )
-        super().__init__(stream, ImapSession(self._offer()), around.settings)
-        self._client: Client | None = None
-        # Between the bell's thread and ours: whether it rang, and how to be woken while parked.
-        self._rung = False
-        self._wake: Callable[[], None] | None = None
-        self._bell = threading.Lock()
+        super().__init__(stream, ImapSession(self._offer()), around)
         stream.set_deadline(around.settings.signin_timeout)
 
     def _offer(self, account: Account | None = None) -> Offer:
@@ -97,86 +86,6 @@ class Connection(Wire):
             self._over()
             raise
 
-    def _over(self) -> bool:
-        if self._client is not None:
-            self._client.stop_listening()
-        return False
-
-    def _lingers(self) -> bool:
-        """Whether a command came soon after the last one; in IDLE none is expected."""
-        if self._session.idle or (self._client is not None and self._client.notifies):
-            return False
-        self._stream.timeout = _LINGER
-        try:
-            self._stream.wait_readable()
-        except StreamTimeoutError:
-            return False
-        return True
-
-    def _park(self, parking: Parking) -> None:
-        assert self._client is not None
-        self._client.rest()
-        wake = parking.park(self._stream, self._woken, self._around.settings.timeout)
-        with self._bell:
-            self._wake = wake
-            rung = self._rung and (self._session.idle or self._client.notifies)
-        if rung:
-            wake()
-
-    def ring(self) -> None:
-        """The bell of a mailbox; from any thread."""
-        with self._bell:
-            self._rung = True
-            wake = self._wake
-        if wake is not None:
-            wake()
-
-    def _woken(self, reason: Reason) -> None:
-        with self._bell:
-            self._wake, self._rung = None, False
-        kept = False
-        try:
-            if reason is Reason.TIMEOUT:
-                self._session.close("you were silent for too long")
-            elif reason is Reason.DRAIN:
-                self._session.close("the server is going down; please come back in a moment")
-            elif reason is Reason.READABLE:
-                data = self._read()
-                if not data:
-                    return
-                self._session.receive_data(data)
-            elif self._client is not None:
-                self._client.sync()
-            kept = self.run()
-        finally:
-            if not kept:
-                self._over()
-                self._stream.close()
-
-    def _read(self) -> bytes:
-        """Octets for the session, ``b""`` at the end."""
-        self._stream.timeout = self._around.settings.timeout
-        if self._session.idle and self._around.parking is None:
-            self._watch_idle()
-        return self.receive()
-
-    def _watch_idle(self) -> None:
-        assert self._client is not None
-        waited = 0.0
-        while True:
-            self._stream.timeout = _LOOK
-            try:
-                self._stream.wait_readable()
-                return
-            except StreamTimeoutError:
-                waited += _LOOK
-                if waited > self._around.settings.timeout:
-                    raise
-                self._client.sync()
-                self.flush()
-            finally:
-                self._stream.timeout = self._around.settings.timeout
-
     def _answer(self, event: SessionEvent) -> None:
         match event:
             case Request(name="LOGIN", arguments=Login(user, password)):
@@ -221,11 +130,7 @@ class Connection(Wire):
         client, session = self._client, self._session
         client.request = request
         try:
-            with self._around.progress.of(request.tag, self.tell_progress):
-                done = HANDLERS[request.name](client, request.arguments) or Done()
-                if client.notifies:
-                    client.listen(self.ring)  # before the last look, so that nothing is missed
-                client.sync(expunges=request.name not in KEEPS_NUMBERS)
+            done = self._carry_out(client, request)
         except CommandError as error:
             client.sync(expunges=request.name not in KEEPS_NUMBERS)
             session.fail(error)
@@ -246,6 +151,18 @@ class Connection(Wire):
                 session.idling()
             else:
                 session.ok(done.text, done.code)
+
+    def _carry_out(self, client: Client, request: Request) -> Done:
+        progress = self._around.progress
+        progress.begin(request.tag, self.tell_progress)
+        try:
+            done = HANDLERS[request.name](client, request.arguments) or Done()
+            if client.notifies:
+                client.listen(self.ring)  # before the last look, so that nothing is missed
+            client.sync(expunges=request.name not in KEEPS_NUMBERS)
+        finally:
+            progress.end()
+        return done
 
     def _id(self, arguments: object) -> None:
         assert isinstance(arguments, Id)

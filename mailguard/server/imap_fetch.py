@@ -21,7 +21,6 @@ from mailguard.store.snapshot import ExpungedError
 
 _PORTION = 1_000  # messages asked of the index at a time
 _READ = 1 << 20  # octets read of a file at a time
-_SOME = 20  # messages whose files are looked up one by one
 
 
 _GONE = CommandError("some of the messages are gone", status="NO", code="EXPUNGEISSUED")
@@ -112,9 +111,8 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
     view = selected.view
     recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and view.recent else 0
     form = " ".join(_PRINTED[name][1] for name in attributes)
-    files = selected.mailbox.files() if sections and len(uids) > _SOME else {}
     if sections:
-        columns.append("size")
+        columns += ["size", "name"]
     trouble: CommandError | None = None
     for at in range(0, len(uids), _PORTION):
         some = uids[at : at + _PORTION]
@@ -127,7 +125,7 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
         if sections:
             for number, row in numbered:
                 try:
-                    _print_sections(client, number, form % row[1:-1], row[0], row[-1], sections, files)
+                    _print_sections(client, number, form % row[1:-2], row[0], row[-2], row[-1], sections)
                 except ExpungedError:
                     trouble = _GONE
                 except CommandError as error:
@@ -150,10 +148,10 @@ def _changed_row(
 
 
 def _print_sections(
-    client: Client, number: int, words: str, uid: int, size: int, sections: Sequence[Section], files: dict[int, str]
+    client: Client, number: int, words: str, uid: int, size: int, name: str | bytes, sections: Sequence[Section]
 ) -> None:
     """Answers one message. Raises ExpungedError, or CommandError where a part cannot be decoded."""
-    raw = read(client.selected.mailbox, uid, size, files)
+    raw = read(client.selected.mailbox, uid, size, name)
     root: Part | None = None
     out = [b"* %d FETCH (%b" % (number, words.encode("latin-1", "replace"))]
     before = b" " if words else b""
@@ -174,22 +172,20 @@ def _print_sections(
     client.send(b"".join(out))
 
 
-def read(mailbox: Mailbox, uid: int, size: int, files: dict[int, str]) -> bytes:
-    """A message in CRLF form, of ``size`` octets, from the file that it had a moment ago if that is known. Raises
+def read(mailbox: Mailbox, uid: int, size: int, name: str | bytes) -> bytes:
+    """A message in CRLF form, of ``size`` octets, from the file that had this name a moment ago. Raises
     ExpungedError."""
-    if (path := files.get(uid)) is not None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:  # renamed since
-            return mailbox.raw(uid)
-        try:
-            data = os.read(descriptor, size + 1)
-            while len(data) > size and (more := os.read(descriptor, _READ)):
-                data += more
-        finally:
-            os.close(descriptor)
-        return data if len(data) == size else with_crlf(data)
-    return mailbox.raw(uid)
+    try:
+        descriptor = os.open(mailbox.place(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # renamed since
+        return mailbox.raw(uid)
+    try:
+        data = os.read(descriptor, size + 1)
+        while len(data) > size and (more := os.read(descriptor, _READ)):
+            data += more
+    finally:
+        os.close(descriptor)
+    return data if len(data) == size else with_crlf(data)
 
 
 HANDLERS: dict[str, Handler] = {"FETCH": fetch, "UID FETCH": fetch}

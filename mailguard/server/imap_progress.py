@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from mailguard.protocol.imap.text import quoted
 
@@ -21,17 +21,15 @@ class Progress:
         self._lock = threading.Lock()
         self._watching = False
 
-    @contextlib.contextmanager
-    def of(self, tag: bytes, tell: Callable[[bytes], None]) -> Iterator[None]:
-        """For the time of one command; ``tell`` sends a line from another thread, and may raise OSError."""
-        key = threading.get_ident()
-        self._running[key] = (time.monotonic(), tag, tell)
+    def begin(self, tag: bytes, tell: Callable[[bytes], None]) -> None:
+        """A command begins on this thread; ``tell`` sends a line from another thread, and may raise OSError."""
+        self._running[threading.get_ident()] = (time.monotonic(), tag, tell)
         if not self._watching:
             self._watch()
-        try:
-            yield
-        finally:
-            del self._running[key]
+
+    def end(self) -> None:
+        """It is over."""
+        del self._running[threading.get_ident()]
 
     def _watch(self) -> None:
         with self._lock:

@@ -17,8 +17,8 @@ from mailguard.store.snapshot import NewMessage
 from mailguard.store.standing import Stamps, next_modseq, save_state
 from mailguard.store.sync import append_listed, stored
 from mailguard.store.textsearch import SearchableView
+from mailguard.store.turn import Turn
 from mailguard.store.uidlist import Record
-from mailguard.store.view import Turn
 
 _INSERT = f"INSERT INTO message VALUES ({','.join('?' * 10)})"
 

@@ -59,6 +59,8 @@ class Index:
         self._inode = 0
         self._depth = 0
         self._checked = 0.0
+        self._changes = 0  # of this process, and of its connection
+        self._writing = False
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -67,6 +69,13 @@ class Index:
             self._open()
         assert self._connection is not None
         return self._connection
+
+    def version(self) -> tuple[int, int]:
+        """Another one whenever anybody may have changed the index; within a transaction, that of what it sees. Hold
+        ``lock``."""
+        self._changes += self._writing
+        (others,) = self.db.execute("PRAGMA data_version").fetchone()
+        return self._changes, others
 
     def _open(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,6 +88,7 @@ class Index:
                 self._throw_away(str(error))
                 self._connection = _connect(self.path)
             self._inode = self.path.stat().st_ino
+            self._changes += 1
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -102,24 +112,11 @@ class Index:
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def read(self, *, fresh: bool = False) -> Iterator[sqlite3.Connection]:
+    def read(self, *, fresh: bool = False) -> Reading:
         """A transaction that reads: all of it sees one state. Raises IndexTornError."""
         if fresh:
             self._checked = 0.0
-        with self.lock, self._minding():
-            db = self.db
-            if self._depth:
-                yield db
-                return
-            db.execute("BEGIN")
-            self._depth += 1
-            try:
-                yield db
-            finally:
-                self._depth -= 1
-                with contextlib.suppress(sqlite3.Error):
-                    db.execute("COMMIT")
+        return Reading(self)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -129,6 +126,7 @@ class Index:
             outermost = self._depth == 0
             if outermost:
                 self.db.execute("BEGIN IMMEDIATE")
+                self._writing = True
             self._depth += 1
             try:
                 yield self.db
@@ -142,20 +140,31 @@ class Index:
                     self.db.execute("COMMIT")
             finally:
                 self._depth -= 1
+                if outermost:
+                    self._writing = False
+                    self._changes += 1
 
     @contextlib.contextmanager
     def _minding(self) -> Iterator[None]:
-        """Notices that the file was replaced, or is torn."""
-        if self._depth == 0 and self._connection is not None and not self._in_place():
-            self.close()
+        self.check()
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError and "no such table" not in str(error):
-                raise
-            if self._depth == 0:
-                self.discard(str(error))
-            raise IndexTornError(f"{self.path}: {error}") from error
+            self.judge(error)
+            raise
+
+    def check(self) -> None:
+        """Notices that the file was replaced. Hold ``lock``."""
+        if self._depth == 0 and self._connection is not None and not self._in_place():
+            self.close()
+
+    def judge(self, error: sqlite3.DatabaseError) -> None:
+        """Raises IndexTornError if that is what an error says. Hold ``lock``."""
+        if type(error) is not sqlite3.DatabaseError and "no such table" not in str(error):
+            return
+        if self._depth == 0:
+            self.discard(str(error))
+        raise IndexTornError(f"{self.path}: {error}") from error
 
     def _in_place(self) -> bool:
         now = time.monotonic()
@@ -178,6 +187,47 @@ class Index:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class Reading:
+    """A transaction that reads (see ``Index.read``); one inside another joins it. There are too many of them for a
+    generator."""
+
+    __slots__ = ("_began", "_index")
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._began = False
+
+    def __enter__(self) -> sqlite3.Connection:
+        index = self._index
+        index.lock.acquire()
+        try:
+            index.check()
+            db = index.db
+            if not index._depth:
+                db.execute("BEGIN")
+                index._depth, self._began = 1, True
+            return db
+        except BaseException as error:
+            try:
+                if isinstance(error, sqlite3.DatabaseError):
+                    index.judge(error)
+            finally:
+                index.lock.release()
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        index = self._index
+        try:
+            if self._began:
+                index._depth = 0
+                with contextlib.suppress(sqlite3.Error):
+                    index.db.execute("COMMIT")
+            if isinstance(error, sqlite3.DatabaseError):
+                index.judge(error)
+        finally:
+            index.lock.release()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -16,7 +16,8 @@ from mailguard.store.grave import Grave
 from mailguard.store.snapshot import StoreResult
 from mailguard.store.standing import MODSEQ_FILE, chosen, next_modseq, save_state
 from mailguard.store.sync import plain, stored
-from mailguard.store.view import COLUMNS, Turn
+from mailguard.store.turn import Turn
+from mailguard.store.view import COLUMNS
 
 __all__ = ["COLUMNS", "Mailbox", "with_crlf"]
 

@@ -4,133 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mailguard.store import content, uidlist
 from mailguard.store.content import with_crlf
-from mailguard.store.index import Index, IndexTornError
-from mailguard.store.lock import mailbox_lock
-from mailguard.store.snapshot import Changes, ExpungedError, NoSuchMailboxError, Status
-from mailguard.store.standing import State, chosen, load_state, save_state
-from mailguard.store.sync import Sync, plain
-from mailguard.store.watch import Bell, Registration
+from mailguard.store.snapshot import Changes, ExpungedError, Status
+from mailguard.store.standing import State, chosen
+from mailguard.store.sync import plain
+from mailguard.store.turn import Watched
 
-_FRESH = 1.0  # seconds for which what was true may be told without another look
 _BULK = 200  # messages described at a time, between which others have their turn
 COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; see ``content``."""
 
 
-@dataclass(slots=True)
-class Turn:
-    """The time in which nobody else changes the mailbox. ``sync`` names files to be made durable at its end."""
-
-    db: sqlite3.Connection
-    state: State
-    sync: set[str] = field(default_factory=set)
-    rings: bool = False
-
-
-class MailboxView:
-    """A mailbox over a Maildir at ``path``. Raises OSError, LockTimeoutError from whatever touches files."""
-
-    def __init__(self, index: Index, path: Path, name: str, host: str, bell: Bell | None = None) -> None:
-        self.name = name
-        self.path = path
-        self._at = os.fspath(path)
-        self._index = index
-        self._host = host
-        self._turn = threading.RLock()
-        self._looked = 0.0  # when the files were last known to be as the index says, Unix time
-        self._bell = bell or Bell()
-
-    def listen(self, callback: Callable[[], object]) -> Registration:
-        """Calls back whenever anybody may have changed the mailbox (see ``watch.Bell``), until it is closed."""
-        return self._bell.register(self.path, callback)
-
-    @contextlib.contextmanager
-    def _exclusive(self, again: str = "") -> Iterator[Turn]:
-        """Nobody else changes the mailbox meanwhile, and the index is in line with the files; ``again`` says what
-        must be looked at (see State.due) though nothing seems to have changed."""
-        with self._turn:
-            with contextlib.suppress(IndexTornError), self._index.read() as db:
-                load_state(db, self.name)  # a torn index is noticed, and made anew, before anything is changed
-            with self._locked(), self._index.write() as db:
-                turn = self._take_turn(db, again)
-                yield turn
-            for name in turn.sync:
-                uidlist.sync_file(f"{self._at}/{name}")
-        if turn.rings:
-            self._bell.ring(self._at)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        if not os.path.isdir(f"{self._at}/cur"):
-            raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self._at}")
-        with mailbox_lock(self._at):
-            yield
-
-    def _take_turn(self, db: sqlite3.Connection, again: str = "") -> Turn:
-        state = load_state(db, self.name)
-        turn = Turn(db, state) if state is not None else None
-        now = time.time()
-        due = again or (state.due(self._at, now, newcomer=not self._looked) if state else "all")
-        if due or turn is None:
-            sync = Sync(db, self._at, self.name, self._host)
-            turn = Turn(db, sync.run(state, due))
-            if sync.listed_more:
-                turn.sync.add(uidlist.UIDLIST)
-            save_state(db, turn.state)
-        self._looked = self._looked or now
-        return turn
-
-    @contextlib.contextmanager
-    def _read(self, *, fresh: bool = True) -> Iterator[tuple[sqlite3.Connection, State]]:
-        """The index, in line with the files: a moment ago if it must be ``fresh``, else not long ago."""
-        for attempt in range(4):
-            last = attempt > 0  # what changed since the look is another's, and not needed
-            told = False
-            try:
-                with self._index.read(fresh=fresh) as db:
-                    state = load_state(db, self.name)
-                    if state is not None and (last or not self._due(state, fresh)):
-                        told = True
-                        yield db, state
-                        return
-            except IndexTornError:
-                if told:
-                    raise
-            self._look()
-        raise IndexTornError(f"the index of {self.name!r} vanished while it was read; try again")
-
-    def _due(self, state: State, fresh: bool) -> str:
-        now = time.time()
-        if not fresh and 0 <= now - self._looked < _FRESH:
-            return ""
-        try:
-            due = state.due(self._at, now, newcomer=not self._looked)
-        except FileNotFoundError:
-            return "all"
-        if not due:
-            self._looked = now
-        return due
-
-    def _look(self, again: str = "") -> None:
-        with self._exclusive(again):
-            self._looked = time.time()
-
-    def refresh(self) -> int:
-        """Looks at the files, takes in what others did, and returns the highest MODSEQ."""
-        with self._read() as (_, state):
-            return state.highest_modseq
+class MailboxView(Watched):
+    """A mailbox over a Maildir, for reading. Raises OSError, LockTimeoutError from whatever touches files."""
 
     def status(self) -> Status:
         """The counts, after a look at the files. The cost does not depend on their number."""
@@ -261,14 +154,21 @@ class MailboxView:
         with self._index.write() as db:
             content.attach(db, found, described)
 
-    def changes(self, since: int) -> Changes:
-        """What is new, changed or gone after MODSEQ ``since``."""
-        with self._read() as (db, state):
+    def changes(self, since: int, *, fresh: bool = True) -> Changes:
+        """What is new, changed or gone after MODSEQ ``since``; what other programs did in the last second may be
+        missing unless it must be ``fresh``."""
+        if (known := self._unchanged(fresh)) is not None and since >= known.highest_modseq:
+            return Changes(known.highest_modseq, [], [], since >= known.floor)
+        with self._read(fresh=fresh) as (db, state):
             query = "SELECT id - ?, flags, modseq FROM message WHERE id >> 32 = ? AND modseq > ?"
             flags = sorted(db.execute(query, (state.first, state.id, since)))
             query = "SELECT id - ? FROM expunged WHERE id >> 32 = ? AND modseq > ?"
             vanished = sorted(uid for (uid,) in db.execute(query, (state.first, state.id, since)))
         return Changes(state.highest_modseq, flags, vanished, since >= state.floor)
+
+    def place(self, name: str | bytes) -> str:
+        """Where the file lies that ``rows`` calls ``name``; another program may rename it any time (see ``raw``)."""
+        return f"{self._at}/cur/{plain(name)}"
 
     def file(self, uid: int) -> Path:
         """Where the message's file is now. Raises ExpungedError."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailguard.model import mime
+from mailguard.model import contenttype, mime
 
 MIXED = b"""From: a@example.net\r
 Content-Type: multipart/mixed; boundary="outer"\r
@@ -83,7 +83,7 @@ def test_offsets_point_into_the_message() -> None:
     ],
 )
 def test_content_types(value: bytes, kind: str | None, charset: bytes) -> None:
-    found = mime.parse_content_type(value)
+    found = contenttype.parse_content_type(value)
     assert (found.kind if found else None) == kind
     assert (found.param(b"charset") if found else b"") == charset
 

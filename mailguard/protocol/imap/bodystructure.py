@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from mmap import mmap
 
-from mailguard.model.mime import TEXT, ContentType, Params, Part, parse_parameters
+from mailguard.model.contenttype import TEXT, ContentType, Params, parse_parameters
+from mailguard.model.mime import Part
 from mailguard.protocol.imap.envelope import print_envelope
 from mailguard.protocol.imap.text import quoted
 

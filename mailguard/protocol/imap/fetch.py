@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+from mailguard.protocol.imap.framing import Command
 from mailguard.protocol.imap.lexer import CommandError, Lexer
 from mailguard.protocol.imap.searchgrammar import parse_partial
 from mailguard.protocol.imap.sequence import MAX, SequenceSet
@@ -12,6 +14,7 @@ from mailguard.protocol.imap.text import astring
 MAX_FIELDS = 500  # of one HEADER.FIELDS
 MAX_ITEMS = 1_000
 MAX_PART_DEPTH = 100
+_SHORT = 300  # octets of what is asked for, up to which it is remembered
 
 _MACROS = {
     "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
@@ -68,10 +71,7 @@ def parse_fetch(lexer: Lexer, uid: bool) -> Fetch:
     lexer.space()
     numbers = lexer.sequence_set()
     lexer.space()
-    items = _items(lexer)
-    changed_since, vanished, partial = None, False, None
-    if lexer.accept(b" "):
-        changed_since, vanished, partial = _modifiers(lexer)
+    items, changed_since, vanished, partial = _asked(lexer)
     if vanished and (not uid or changed_since is None):
         raise CommandError("VANISHED goes with UID FETCH and CHANGEDSINCE only (RFC 7162 §3.2.6)")
     if partial is not None and not uid:
@@ -81,6 +81,32 @@ def parse_fetch(lexer: Lexer, uid: bool) -> Fetch:
         wanted.append(Attribute("MODSEQ"))
     # Each item once, in the order of its first mention.
     return Fetch(numbers, tuple(dict.fromkeys((*wanted, *items))), uid, changed_since, vanished, partial)
+
+
+Asked = tuple[tuple[Item, ...], int | None, bool, tuple[int, int] | None]
+
+
+def _asked(lexer: Lexer) -> Asked:
+    """Data items and modifiers. Clients ask for the same ones again and again."""
+    rest = lexer.rest()
+    if 0 < len(rest) <= _SHORT:
+        asked = _asked_before(rest)
+        lexer.skip_rest()
+        return asked
+    return _read_asked(lexer)
+
+
+@functools.lru_cache(maxsize=64)
+def _asked_before(text: bytes) -> Asked:
+    lexer = Lexer(Command((text,)))
+    asked = _read_asked(lexer)
+    lexer.end()
+    return asked
+
+
+def _read_asked(lexer: Lexer) -> Asked:
+    items = _items(lexer)
+    return tuple(items), *(_modifiers(lexer) if lexer.accept(b" ") else (None, False, None))
 
 
 def _modifiers(lexer: Lexer) -> tuple[int | None, bool, tuple[int, int] | None]:

@@ -65,6 +65,14 @@ class Lexer:
         """Whether a literal comes next."""
         return self._at >= len(self._text) and self._part < len(self._command.literals)
 
+    def rest(self) -> bytes:
+        """What is left, if no literal is among it, else ``b""``; it is not taken."""
+        return b"" if self._part < len(self._command.literals) else self._text[self._at :]
+
+    def skip_rest(self) -> None:
+        """Takes what ``rest`` told."""
+        self._at = len(self._text)
+
     def end(self) -> None:
         """Nothing may follow."""
         if not self.at_end:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mailguard.protocol.imap import framing
 from mailguard.protocol.imap.arguments import Authenticate
@@ -190,7 +190,7 @@ class ImapSession:
         if not tag or len(tag) > 64 or not tag.isascii() or set(tag) & set(b'(){%*+"\\ \x7f') or min(tag) <= 32:
             raise CommandError("a command begins with a tag")
         self.tag = tag
-        lexer = Lexer(replace(event, parts=(rest, *event.parts[1:])), utf8=self.utf8)
+        lexer = Lexer(framing.Command((rest, *event.parts[1:]), event.literals, event.binary), utf8=self.utf8)
         if not space:
             raise CommandError("a command is missing behind the tag")
         name = lexer.word()

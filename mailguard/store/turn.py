@@ -1,0 +1,143 @@
+"""How a mailbox is looked at: by one who changes it, in turn, and by those who read, after a look at its files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailguard.store import uidlist
+from mailguard.store.index import Index, IndexTornError
+from mailguard.store.lock import mailbox_lock
+from mailguard.store.snapshot import NoSuchMailboxError
+from mailguard.store.standing import State, load_state, save_state
+from mailguard.store.sync import Sync
+from mailguard.store.watch import Bell, Registration
+
+_FRESH = 1.0  # seconds for which what was true may be told without another look
+
+
+@dataclass(slots=True)
+class Turn:
+    """The time in which nobody else changes the mailbox. ``sync`` names files to be made durable at its end."""
+
+    db: sqlite3.Connection
+    state: State
+    sync: set[str] = field(default_factory=set)
+    rings: bool = False
+
+
+class Watched:
+    """A mailbox over a Maildir at ``path``. Raises OSError, LockTimeoutError from whatever touches files."""
+
+    def __init__(self, index: Index, path: Path, name: str, host: str, bell: Bell | None = None) -> None:
+        self.name = name
+        self.path = path
+        self._at = os.fspath(path)
+        self._index = index
+        self._host = host
+        self._turn = threading.RLock()
+        self._looked = 0.0  # when the files were last known to be as the index says, Unix time
+        self._bell = bell or Bell()
+        self._known: tuple[tuple[int, int], State | None] = ((0, 0), None)  # the row as of a version of the index
+
+    def listen(self, callback: Callable[[], object]) -> Registration:
+        """Calls back whenever anybody may have changed the mailbox (see ``watch.Bell``), until it is closed."""
+        return self._bell.register(self.path, callback)
+
+    @contextlib.contextmanager
+    def _exclusive(self, again: str = "") -> Iterator[Turn]:
+        """Nobody else changes the mailbox meanwhile, and the index is in line with the files; ``again`` says what
+        must be looked at (see State.due) though nothing seems to have changed."""
+        with self._turn:
+            with contextlib.suppress(IndexTornError), self._index.read() as db:
+                load_state(db, self.name)  # a torn index is noticed, and made anew, before anything is changed
+            with self._locked(), self._index.write() as db:
+                turn = self._take_turn(db, again)
+                yield turn
+            for name in turn.sync:
+                uidlist.sync_file(f"{self._at}/{name}")
+        if turn.rings:
+            self._bell.ring(self._at)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if not os.path.isdir(f"{self._at}/cur"):
+            raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self._at}")
+        with mailbox_lock(self._at):
+            yield
+
+    def _take_turn(self, db: sqlite3.Connection, again: str = "") -> Turn:
+        state = load_state(db, self.name)
+        turn = Turn(db, state) if state is not None else None
+        now = time.time()
+        due = again or (state.due(self._at, now, newcomer=not self._looked) if state else "all")
+        if due or turn is None:
+            sync = Sync(db, self._at, self.name, self._host)
+            turn = Turn(db, sync.run(state, due))
+            if sync.listed_more:
+                turn.sync.add(uidlist.UIDLIST)
+            save_state(db, turn.state)
+        self._looked = self._looked or now
+        return turn
+
+    @contextlib.contextmanager
+    def _read(self, *, fresh: bool = True) -> Iterator[tuple[sqlite3.Connection, State]]:
+        """The index, in line with the files: a moment ago if it must be ``fresh``, else not long ago."""
+        for attempt in range(4):
+            last = attempt > 0  # what changed since the look is another's, and not needed
+            told = False
+            try:
+                with self._index.read(fresh=fresh) as db:
+                    state = self._standing(db)
+                    if state is not None and (last or not self._due(state, fresh)):
+                        told = True
+                        yield db, state
+                        return
+            except IndexTornError:
+                if told:
+                    raise
+            self._look()
+        raise IndexTornError(f"the index of {self.name!r} vanished while it was read; try again")
+
+    def _standing(self, db: sqlite3.Connection) -> State | None:
+        """The mailbox's row, for reading only."""
+        version = self._index.version()
+        if version != self._known[0]:
+            self._known = version, load_state(db, self.name)
+        return self._known[1]
+
+    def _unchanged(self, fresh: bool) -> State | None:
+        """The row, if nobody changed the index since it was read, and nothing has to be looked at."""
+        version, state = self._known
+        with self._index.lock:
+            self._index.check()
+            if state is None or self._index.version() != version:
+                return None
+        return None if self._due(state, fresh) else state
+
+    def _due(self, state: State, fresh: bool) -> str:
+        now = time.time()
+        if not fresh and 0 <= now - self._looked < _FRESH:
+            return ""
+        try:
+            due = state.due(self._at, now, newcomer=not self._looked)
+        except FileNotFoundError:
+            return "all"
+        if not due:
+            self._looked = now
+        return due
+
+    def _look(self, again: str = "") -> None:
+        with self._exclusive(again):
+            self._looked = time.time()
+
+    def refresh(self) -> int:
+        """Looks at the files, takes in what others did, and returns the highest MODSEQ."""
+        with self._read() as (_, state):
+            return state.highest_modseq
