@@ -28,7 +28,7 @@ from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session, TlsInfo
 from mailguard.net.dmarc import dmarc_record, dmarc_walk, organisational_domain
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, ask_all, reverse_name
-from mailguard.net.talk import Talk, parse_place
+from mailguard.net.talk import Place, Talk, parse_place
 from mailguard.pipeline.context import Context, Options, PluginInfo, Store
 from mailguard.pipeline.finding import Finding, Findings
 from mailguard.pipeline.hookspecs import hookimpl
@@ -67,6 +67,7 @@ __all__ = [
     "Moved",
     "Options",
     "Part",
+    "Place",
     "PluginFault",
     "PluginInfo",
     "Recipient",

@@ -86,6 +86,13 @@ class Moved(Event):
     target: str
     path: str
 
+    @property
+    def says(self) -> str:
+        """What the move says of the message: ``spam`` into Junk, ``ham`` out of it or released, else ``""``."""
+        if self.target == "Junk":
+            return "" if self.source == "Junk" else "spam"
+        return "ham" if self.source in ("Junk", "Quarantine") and self.target != "Trash" else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Flagged(Event):

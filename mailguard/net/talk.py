@@ -6,6 +6,9 @@ import re
 import socket
 import time
 from types import TracebackType
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 _TCP = re.compile(r"(?:inet:)?(?:(?P<v6>\[[0-9a-fA-F:.]+\])|(?P<host>[^\s:@\[\]/]+)):(?P<port>\d{1,5})\Z")
 _SENDMAIL = re.compile(r"inet6?:(?P<port>\d{1,5})@(?P<host>[^\s@\[\]]+)\Z")
@@ -25,6 +28,15 @@ def parse_place(place: str) -> str | tuple[str, int]:
         raise ValueError(f'"{place}" is neither host:port nor /the/path/of/a/socket')
     v6 = match.groupdict().get("v6")
     return (v6 or match["host"]).strip("[]"), int(match["port"])
+
+
+def _place(place: str) -> str:
+    parse_place(place)
+    return place
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A place as an option of a plugin, looked at when the policy is loaded."""
 
 
 class Talk:

@@ -57,14 +57,8 @@ class Engine:
         self.emit = emit
         self._log = log
         self._store_for = store_for
-        general, time_ = policy.general, CallTime()
-        self._calls = Calls(
-            faults=general.faults,
-            off_for=general.off_for,
-            memory=general.memory << 20,
-            time_=time_,
-            on_fault=self._fault,
-        )
+        time_ = CallTime()
+        self._calls = self._made_calls(time_)
         self._contexts = {
             check.name: Context(
                 options=check.options,
@@ -84,6 +78,11 @@ class Engine:
             [check for check in policy.checks if hook in check.plugin.hooks and policy.runs(check)] for hook in CHECKS
         ]
         self._started: list[Check] = []
+
+    def _made_calls(self, time_: CallTime) -> Calls:
+        general = self.policy.general
+        memory = general.memory << 20
+        return Calls(faults=general.faults, off_for=general.off_for, memory=memory, time_=time_, on_fault=self._fault)
 
     def start(self) -> None:
         """Starts every plugin. Raises PluginError with the text of the first that cannot; stops the others."""

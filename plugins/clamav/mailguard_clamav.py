@@ -6,9 +6,9 @@ import contextlib
 import struct
 from collections.abc import Iterator
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from mailguard.plugin import Context, Finding, Message, Options, PluginInfo, Talk, hookimpl, parse_place
+from mailguard.plugin import Context, Finding, Message, Options, Place, PluginInfo, Talk, hookimpl
 
 _CHUNK = 1 << 17
 
@@ -16,16 +16,10 @@ _CHUNK = 1 << 17
 class ClamavOptions(Options):
     """Options of the check."""
 
-    address: str = Field(
+    address: Place = Field(
         default="/run/clamav/clamd.ctl", description="where clamd listens: a socket's path or host:port"
     )
     max_size: int = Field(default=25_000_000, ge=0, description="octets beyond which it is not asked (StreamMaxLength)")
-
-    @field_validator("address")
-    @classmethod
-    def _place(cls, place: str) -> str:
-        parse_place(place)
-        return place
 
 
 @hookimpl

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mailguard.plugin import (
     Address,
@@ -15,12 +15,12 @@ from mailguard.plugin import (
     Finding,
     Message,
     Options,
+    Place,
     PluginInfo,
     Session,
     Talk,
     Verdict,
     hookimpl,
-    parse_place,
 )
 
 VERSION = 6
@@ -41,15 +41,9 @@ _FINAL = {"a": "pass", "r": "reject", "t": "tempfail", "d": "discard", "4": "tem
 class MilterOptions(Options):
     """Options of the check."""
 
-    address: str = Field(description="where the milter listens: host:port, inet:port@host, /path or unix:/path")
+    address: Place = Field(description="where the milter listens: host:port, inet:port@host, /path or unix:/path")
     recipients: bool = Field(default=False, description="ask at each RCPT TO, too, so that it can refuse single ones")
     name: str = Field(default="mailguard", description="the daemon name told to it (`{daemon_name}`)")
-
-    @field_validator("address")
-    @classmethod
-    def _place(cls, place: str) -> str:
-        parse_place(place)
-        return place
 
 
 @hookimpl

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mailguard.plugin import (
     Context,
@@ -17,11 +17,11 @@ from mailguard.plugin import (
     Message,
     Moved,
     Options,
+    Place,
     PluginInfo,
     Session,
     Talk,
     hookimpl,
-    parse_place,
 )
 
 WORDS = {
@@ -39,20 +39,15 @@ WORDS = {
 class RspamdOptions(Options):
     """Options of the check."""
 
-    address: str = Field(default="127.0.0.1:11333", description="rspamd's normal worker: host:port or a socket's path")
-    controller: str = Field(
+    address: Place = Field(
+        default="127.0.0.1:11333", description="rspamd's normal worker: host:port or a socket's path"
+    )
+    controller: Place | Literal[""] = Field(
         default="", description="its controller (port 11334): is told what is moved into Junk and out of it; empty: not"
     )
     password: str = Field(default="", description="the controller's password")
     share: float = Field(default=0.0, ge=0, description="points for each point of rspamd's score, besides its action")
     max_size: int = Field(default=20_000_000, ge=0, description="octets beyond which rspamd is not asked")
-
-    @field_validator("address", "controller")
-    @classmethod
-    def _place(cls, place: str) -> str:
-        if place:
-            parse_place(place)
-        return place
 
 
 @hookimpl
@@ -92,13 +87,9 @@ def check_message(
 
 @hookimpl
 def observe(ctx: Context[RspamdOptions], event: Event) -> None:
-    if not isinstance(event, Moved) or not ctx.options.controller:
-        return
-    if event.target != "Junk" and event.source not in ("Junk", "Quarantine"):
-        return
-    path = "/learnspam" if event.target == "Junk" else "/learnham"
-    headers = [("Password", ctx.options.password), ("Deliver-To", event.account)]
-    _post(ctx, ctx.options.controller, path, headers, [Path(event.path).read_bytes()])
+    if isinstance(event, Moved) and event.says and ctx.options.controller:
+        headers = [("Password", ctx.options.password), ("Deliver-To", event.account)]
+        _post(ctx, ctx.options.controller, f"/learn{event.says}", headers, [Path(event.path).read_bytes()])
 
 
 def _told(ctx: Context[RspamdOptions], session: Session, envelope: Envelope) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import re
 from email.utils import formatdate
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mailguard.plugin import (
     Context,
@@ -16,11 +16,11 @@ from mailguard.plugin import (
     Message,
     Moved,
     Options,
+    Place,
     PluginInfo,
     Session,
     Talk,
     hookimpl,
-    parse_place,
 )
 
 _STATUS = re.compile(rb"SPAMD/\S+ (\d+) (.*)")
@@ -31,17 +31,11 @@ _RULE = re.compile(r"(?m)^\s*(-?\d+\.\d+) ([A-Z][A-Z0-9_]+) +(.*)$")
 class SpamassassinOptions(Options):
     """Options of the check."""
 
-    address: str = Field(default="127.0.0.1:783", description="where spamd listens: host:port or a socket's path")
+    address: Place = Field(default="127.0.0.1:783", description="where spamd listens: host:port or a socket's path")
     user: str = Field(default="", description="the user whose preferences and learning are used; empty: spamd's own")
     share: float = Field(default=0.0, ge=0, description="points for each point of its score, besides the word's action")
     max_size: int = Field(default=512_000, ge=0, description="octets beyond which it is not asked")
     learn: bool = Field(default=False, description="tell it what is moved into Junk and out of it (spamd --allow-tell)")
-
-    @field_validator("address")
-    @classmethod
-    def _place(cls, place: str) -> str:
-        parse_place(place)
-        return place
 
 
 @hookimpl
@@ -81,11 +75,8 @@ def check_message(
 
 @hookimpl
 def observe(ctx: Context[SpamassassinOptions], event: Event) -> None:
-    if not isinstance(event, Moved) or not ctx.options.learn:
-        return
-    if event.target == "Junk" or event.source in ("Junk", "Quarantine"):
-        kind = "spam" if event.target == "Junk" else "ham"
-        _ask(ctx, "TELL", [f"Message-class: {kind}", "Set: local"], Path(event.path).read_bytes())
+    if isinstance(event, Moved) and event.says and ctx.options.learn:
+        _ask(ctx, "TELL", [f"Message-class: {event.says}", "Set: local"], Path(event.path).read_bytes())
 
 
 def _trace(ctx: Context[SpamassassinOptions], session: Session, envelope: Envelope) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -17,37 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import harness
-from harness import SHARED, Row
+from harness import SHARED, USERS, Row, all_checks, median
 
-USERS = [f"u{number}" for number in range(10)]
 ROUNDS, MESSAGES = 3, 400
 RIVAL, RIVAL_PORT = "Postfix + rspamd + Dovecot", 2626
-POLICY = """
-[[check]]
-plugin = "iprev"
-[[check]]
-plugin = "spf"
-[[check]]
-plugin = "dkim"
-[[check]]
-plugin = "arc"
-[[check]]
-plugin = "dmarc"
-[[check]]
-plugin = "dnsbl"
-skip_if = ""
-options = { lists = [{ zone = "dbl.example", ask = "mail_from" }, { zone = "other.example", ask = "mail_from" }] }
-[[check]]
-plugin = "greylist"
-skip_if = ""
-[[check]]
-plugin = "attachments"
-[[check]]
-plugin = "spamscore"
-[score]
-junk = 6
-reject = 15
-"""
+LISTS = ('{ zone = "dbl.example", ask = "mail_from" }', '{ zone = "other.example", ask = "mail_from" }')
 SETTINGS = {"dns.nameservers": '["127.5.3.1"]', "smtp.xclient_from": '["127.0.0.0/8"]'}
 
 
@@ -61,7 +34,7 @@ def rows() -> Iterator[Row]:
         with (
             _names(base),
             harness.rival(base, "postfix", "dovecot", "rspamd"),
-            harness.ours(base / "ours", users=USERS, policy=POLICY, settings=SETTINGS) as server,
+            harness.ours(base / "ours", users=USERS, policy=all_checks(*LISTS), settings=SETTINGS) as server,
         ):
             _awake()
             _send(base, corpus, "b.test", RIVAL_PORT, 10)  # its maps are compiled with the first messages
@@ -90,10 +63,10 @@ def _load(base: Path, corpus: Path, server: harness.Ours) -> Iterator[Row]:
             found["ours"].append(_send(base, corpus, "a.test", server.offset + 25, sessions))
             found["theirs"].append(_send(base, corpus, "b.test", RIVAL_PORT, sessions))
         if sessions > 1:
-            ours, theirs = (_median(found[name], "rate") for name in ("ours", "theirs"))
+            ours, theirs = (median(found[name], "rate") for name in ("ours", "theirs"))
             yield Row(f"signed 10 KB, all filters, {what}", ours, theirs, "/s", 4, rival=RIVAL)
         else:
-            ours, theirs = (_median(found[name], "p50") for name in ("ours", "theirs"))
+            ours, theirs = (median(found[name], "p50") for name in ("ours", "theirs"))
             yield Row(f"signed 10 KB, all filters, {what}: time to the 250", ours, theirs, "ms", 1, False, RIVAL)
 
 
@@ -119,7 +92,3 @@ def _names(base: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["bash", script, "stop"], env=environment, check=False)
-
-
-def _median(found: list[dict[str, float]], key: str) -> float:
-    return statistics.median(one[key] for one in found)

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,10 @@ from typing import Any
 SHARED = Path(os.environ.get("MAILGUARD_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 PASSWORD = "correct-horse-1"
 POSTFIX_PORT, DOVECOT_IMAP, DOVECOT_POP3 = 2625, 2143, 2110  # of the rivals' scripts
+
+
+USERS = [f"u{number}" for number in range(10)]
+_CHECKS = ("iprev", "spf", "dkim", "arc", "dmarc", "dnsbl", "greylist", "attachments", "spamscore")
 
 
 class Absent(Exception):
@@ -60,6 +65,19 @@ class Row:
         theirs = f"{self.theirs:,.4g} {self.rival}".strip()
         verdict = "[green]yes[/green]" if self.good else "[red]no[/red]"
         return self.what, f"{self.ours:,.4g} {self.unit}", theirs, f"{self.ratio:.2f}", f"{sign} {self.goal:g}", verdict
+
+
+def all_checks(*lists: str, rules: str = "") -> str:
+    """A policy with every check that needs no other program, asked of strangers and friends alike; ``lists`` are what
+    ``dnsbl`` asks, as they stand in the policy."""
+    more = {"dnsbl": f'skip_if = ""\noptions = {{ lists = [{", ".join(lists)}] }}\n', "greylist": 'skip_if = ""\n'}
+    checks = "".join(f'[[check]]\nplugin = "{name}"\n{more.get(name, "")}' for name in _CHECKS)
+    return f"{checks}{rules}[score]\njunk = 6\nreject = 15\n"
+
+
+def median(found: Sequence[Mapping[str, float]], key: str) -> float:
+    """The median of one figure of several rounds."""
+    return statistics.median(one[key] for one in found)
 
 
 def need(*programs: str, drivers: bool = True) -> None:

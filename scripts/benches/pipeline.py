@@ -15,7 +15,7 @@ import dkim
 import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from harness import SHARED, Row
+from harness import SHARED, Row, all_checks
 
 from mailguard.model.message import Message
 from mailguard.pipeline.compiler import parse_policy
@@ -32,28 +32,8 @@ from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
 from mailguard.testing import FakeResolver, make_envelope, make_message, make_session
 
-POLICY = """
-[[check]]
-plugin = "iprev"
-[[check]]
-plugin = "spf"
-[[check]]
-plugin = "dkim"
-[[check]]
-plugin = "arc"
-[[check]]
-plugin = "dmarc"
-[[check]]
-plugin = "dnsbl"
-skip_if = ""
-options = { lists = [{ zone = "bl.example" }, { zone = "list.dnswl.org", kind = "allow" }] }
-[[check]]
-plugin = "greylist"
-skip_if = ""
-[[check]]
-plugin = "attachments"
-[[check]]
-plugin = "spamscore"
+LISTS = ('{ zone = "bl.example" }', '{ zone = "list.dnswl.org", kind = "allow" }')
+RULES = """
 [[rule]]
 name = "bank"
 when = 'from.domain == "bank.example" && found["dmarc"] == "pass"'
@@ -62,10 +42,8 @@ then = "accept"
 name = "night"
 when = 'time.getHours() > 30 && size > 1000000 && header["list-id"] != ""'
 then = "score 1"
-[score]
-junk = 6
-reject = 15
 """
+POLICY = all_checks(*LISTS, rules=RULES)
 WORDS = re.findall(r"\w+", "the office has sent minutes of our meeting about prices and next weeks plan please find")
 
 

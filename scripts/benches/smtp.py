@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import harness
-from harness import Row
+from harness import USERS, Row, median
 
-USERS = [f"u{number}" for number in range(10)]
 ROUNDS = 3
 
 
@@ -52,16 +50,16 @@ def _case(base: Path, port: int, size: int, sessions: int, tls: bool) -> Iterato
         for name, found in results.items():
             found.append(_send(base, name, port, size, sessions, messages, tls))
     what = f"{size // 1000} KB, {sessions} sessions" + (", STARTTLS" if tls else "")
-    median = {name: _median(found, "rate") for name, found in results.items()}
+    middle = {name: median(found, "rate") for name, found in results.items()}
     least = 1.5 if tls else 3
-    yield Row(f"{what}: deliveries", median["ours"], median["lmtp"], "/s", least, rival="Postfix + Dovecot LMTP")
+    yield Row(f"{what}: deliveries", middle["ours"], middle["lmtp"], "/s", least, rival="Postfix + Dovecot LMTP")
     if not tls:
         least = 1.5 if size > 50_000 else 2
-        yield Row(f"{what}: deliveries", median["ours"], median["virtual"], "/s", least, rival="Postfix virtual")
+        yield Row(f"{what}: deliveries", middle["ours"], middle["virtual"], "/s", least, rival="Postfix virtual")
     if sessions == 50:
         yield Row(
-            f"{what}: p99 of the reply to end of data", _median(results["ours"], "p99"),
-            _median(results["lmtp"], "p99"), "ms", 1, False, "Postfix + Dovecot LMTP",
+            f"{what}: p99 of the reply to end of data", median(results["ours"], "p99"),
+            median(results["lmtp"], "p99"), "ms", 1, False, "Postfix + Dovecot LMTP",
         )  # fmt: skip
 
 
@@ -70,7 +68,7 @@ def _alone(base: Path, port: int) -> Iterator[Row]:
         name: [_send(base, name, port, 10_000, 1, 200, False) for _ in range(ROUNDS)] for name in ("ours", "virtual")
     }
     yield Row(
-        "10 KB, one session: time to the 250", _median(found["ours"], "p50"), _median(found["virtual"], "p50"), "ms", 1,
+        "10 KB, one session: time to the 250", median(found["ours"], "p50"), median(found["virtual"], "p50"), "ms", 1,
         False, "Postfix virtual",
     )  # fmt: skip
 
@@ -86,7 +84,3 @@ def _send(base: Path, name: str, port: int, size: int, sessions: int, messages: 
     )  # fmt: skip
     rate = result.get("delivered_rate") or result["rate"]
     return {"rate": rate, "p99": result["data_ms"]["p99"], "p50": result["data_ms"]["p50"]}
-
-
-def _median(found: list[dict[str, float]], key: str) -> float:
-    return statistics.median(one[key] for one in found)
