@@ -21,6 +21,14 @@ correspondent = sa.Table(
 
 _T = correspondent.c
 _KNOWN = sa.select(_T.wrote, _T.passed).where(_T.address == sa.bindparam("address"))
+_COUNTED = {
+    column.name: sa.update(correspondent)
+    .where(_T.address == sa.bindparam("who"))
+    .values({column.name: column + 1, "last_at": sa.bindparam("at")})
+    for column in (_T.wrote, _T.passed)
+}
+_FIRST = sa.insert(correspondent)
+"""By column; made once, as making them costs more than they do."""
 ENOUGH_PASSES = 2
 FORGET_AFTER = 400 * 86_400.0  # seconds without a sign of life
 
@@ -52,12 +60,11 @@ class History:
 
 def note(connection: sa.Connection, addresses: Iterable[str], now: float, *, wrote: bool) -> None:
     """Counts one message to (``wrote``) or a good one from each of these addresses."""
-    column = _T.wrote if wrote else _T.passed
+    counted = _COUNTED["wrote" if wrote else "passed"]
     for address in {a[:320] for a in addresses if a}:
-        values = {column.name: column + 1, "last_at": now}
-        if not connection.execute(sa.update(correspondent).where(_T.address == address).values(values)).rowcount:
+        if not connection.execute(counted, {"who": address, "at": now}).rowcount:
             first = {"wrote": int(wrote), "passed": int(not wrote)}
-            connection.execute(sa.insert(correspondent).values(address=address, last_at=now, **first))
+            connection.execute(_FIRST, {"address": address, "last_at": now, **first})
 
 
 def prune(connection: sa.Connection, now: float) -> int:

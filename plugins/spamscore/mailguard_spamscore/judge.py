@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from .token import Features, extract
 
 _MAX_OPEN = 64
 _MAX_PLACES = 1000
+_MOMENT = 1.0  # seconds
 _LEAST_PRIOR = 0.4
 _PRIOR_HALF = 100.0
 _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
@@ -67,6 +69,7 @@ class Judge:
         self.shared = self._model(folder / "global.spam", GLOBAL)
         self._open: OrderedDict[str, Model] = OrderedDict()
         self._places: dict[str, str] = {}
+        self._absent: dict[str, float] = {}
         self._lock = Lock()
         self._chance = random.Random(seed)
 
@@ -84,13 +87,25 @@ class Judge:
                 if len(self._places) > _MAX_PLACES:
                     self._places.clear()
                 place = self._places[account] = str(self.path_of(account))
-            if not create and not os.path.exists(place):  # noqa: PTH110 - on the path of every message
+            if not create and not self._is_there(account, place):
                 return None
             path = Path(place)
             model = self._open[account] = self._model(path, PERSONAL)
             if len(self._open) > _MAX_OPEN:
                 self._open.popitem(last=False)  # closed when the last thread lets go of it
             return model
+
+    def _is_there(self, account: str, place: str) -> bool:
+        """Whether an account has a model; that it has none is believed for a moment."""
+        now = time.monotonic()
+        if self._absent.get(account, now) > now:
+            return False
+        if os.path.exists(place):  # noqa: PTH110 - on the path of every message
+            return True
+        if len(self._absent) > _MAX_PLACES:
+            self._absent.clear()
+        self._absent[account] = now + _MOMENT
+        return False
 
     def _model(self, path: Path, layout: Layout) -> Model:
         """The model of a file. One that is damaged or made for other features is set aside, and a new one begun."""
