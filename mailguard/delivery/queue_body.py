@@ -71,9 +71,9 @@ class BodyFolder:
         """The message, mapped where it is large. Raises OSError."""
         fd = os.open(self.path(stem), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # One octet more than is read in one go tells a small file without asking for its size.
-            data = os.read(fd, _MAP_FROM + 1)
-            return Message(data if len(data) <= _MAP_FROM else mmap(fd, 0, access=ACCESS_READ))
+            # Its size first: a buffer for the largest that is read at once costs more than the question.
+            size = os.fstat(fd).st_size
+            return Message(os.read(fd, size) if size <= _MAP_FROM else mmap(fd, 0, access=ACCESS_READ))
         finally:
             os.close(fd)
 

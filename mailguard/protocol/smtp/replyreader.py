@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from mailguard.model.reply import Reply
 from mailguard.protocol.wire import NEED_DATA, NeedData, ProtocolError, ReceiveBuffer
@@ -10,6 +11,7 @@ from mailguard.protocol.wire import NEED_DATA, NeedData, ProtocolError, ReceiveB
 MAX_REPLY_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512, extensions made it grow
 MAX_REPLY_LINES = 200
 
+_SHORT = 60  # octets of a line worth remembering: servers say the same few things again and again
 _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:[ \t]+|$)")
 
 
@@ -35,6 +37,8 @@ class ReplyReader:
             line = self._buffer.take_line(MAX_REPLY_LINE)
             if line is NEED_DATA:
                 return NEED_DATA
+            if not self._lines and len(line) <= _SHORT and line[3:4] != b"-":
+                return _single(line)
             code, more, text = _parse_line(line)
             if self._lines and self._lines[0][0] != code:
                 raise ProtocolError(f"a reply of mixed codes {self._lines[0][0]} and {code}", fatal=True)
@@ -44,6 +48,12 @@ class ReplyReader:
             if not more:
                 lines, self._lines = self._lines, []
                 return _reply(code, [text for _, text in lines])
+
+
+@lru_cache(256)
+def _single(line: bytes) -> Reply:
+    code, _, text = _parse_line(line)
+    return _reply(code, [text])
 
 
 def _parse_line(line: bytes) -> tuple[int, bool, str]:
