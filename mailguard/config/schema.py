@@ -29,8 +29,8 @@ from mailguard.observe.log import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
 from mailguard.pipeline.texts import Texts
-from mailguard.server.imap import ImapSettings
-from mailguard.server.pop3 import Pop3Settings
+from mailguard.server.imap_settings import ImapSettings
+from mailguard.server.pop3_settings import Pop3Settings
 from mailguard.server.smtp_settings import SmtpSettings
 from mailguard.server.web_settings import WebSettings
 from mailguard.state.database import StateSettings

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.model.event import Event
@@ -19,31 +17,9 @@ from mailguard.net.tls import TlsContexts
 from mailguard.server.imap_connection import Connection
 from mailguard.server.imap_handlers import CAPABILITIES
 from mailguard.server.imap_progress import Progress
+from mailguard.server.imap_settings import ImapSettings
 from mailguard.server.imap_surroundings import Surroundings
 from mailguard.store.account import AccountStore
-
-
-class ImapSettings(BaseModel):
-    """``[imap]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    timeout: float = Field(
-        default=1800.0, ge=1800, le=86_400, description="seconds a signed-in session may idle (RFC 9051: at least 1800)"
-    )
-    signin_timeout: float = Field(default=60.0, gt=0, le=600, description="seconds a client may take to sign in")
-    write_timeout: float = Field(
-        default=120.0, gt=0, le=1800, description="seconds a client may take nothing of what it asked for"
-    )
-    cleartext: bool = Field(
-        default=False, description="accept passwords on a connection without TLS; for tests and trusted wires only"
-    )
-    append_limit: int = Field(
-        default=52_428_800, ge=65_536, description="octets of the largest message a client may upload"
-    )
-    hide_capabilities: tuple[str, ...] = Field(
-        default=(), description="capabilities that no client is told of; accounts.toml hides more from one account"
-    )
 
 
 class ImapServer:

@@ -15,7 +15,7 @@ from mailguard.server.imap_progress import Progress
 from mailguard.store.account import AccountStore
 
 if TYPE_CHECKING:
-    from mailguard.server.imap import ImapSettings
+    from mailguard.server.imap_settings import ImapSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from mailguard.protocol.imap.deflate import Deflate, DeflateError
 from mailguard.protocol.imap.session import ImapSession
 
 if TYPE_CHECKING:
-    from mailguard.server.imap import ImapSettings
+    from mailguard.server.imap_settings import ImapSettings
 
 
 class Wire:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
 from mailguard.net.listener import Peer
@@ -35,6 +33,7 @@ from mailguard.protocol.pop3.maildrop import Entry, unique_id
 from mailguard.protocol.pop3.server import Pop3Session
 from mailguard.protocol.sasl import Challenge
 from mailguard.protocol.wire import NEED_DATA
+from mailguard.server.pop3_settings import Pop3Settings
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
 from mailguard.store.account import AccountStore
 from mailguard.store.mailbox import Mailbox, with_crlf
@@ -42,20 +41,6 @@ from mailguard.store.snapshot import ExpungedError, NoSuchMailboxError
 
 LOCK_NAME = "pop3.lock"
 FLUSH_AT = 262_144  # octets of output gathered from pipelined commands before they are sent
-
-
-class Pop3Settings(BaseModel):
-    """``[pop3]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    timeout: float = Field(
-        default=600.0, ge=600, le=86_400, description="seconds a signed-in session may idle (RFC 1939: at least 600)"
-    )
-    signin_timeout: float = Field(default=60.0, gt=0, le=600, description="seconds a client may take to sign in")
-    cleartext: bool = Field(
-        default=False, description="accept passwords on a connection without TLS; for tests and trusted wires only"
-    )
 
 
 class MaildropLockedError(Exception):
