@@ -116,11 +116,16 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
     trouble: CommandError | None = None
     for at in range(0, len(uids), _PORTION):
         some = uids[at : at + _PORTION]
-        rows = selected.mailbox.rows(some, columns)
+        recent = recent_at > 0 and not view.recent.isdisjoint(some)
+        if recent and view.recent.issuperset(some):
+            rows = selected.mailbox.rows(some, ["recent_flags" if name == "flags" else name for name in columns])
+            recent = False
+        else:
+            rows = selected.mailbox.rows(some, columns)
         if len(rows) < len(some):
             trouble = _GONE
-        if changes or recent_at:
-            rows = [_changed_row(row, changes, recent_at, view) for row in rows]
+        if changes or recent:
+            rows = [_changed_row(row, changes, recent_at * recent, view) for row in rows]
         numbered = zip(view.numbers([row[0] for row in rows]), rows, strict=True)
         if sections:
             for number, row in numbered:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import esearch_line
-from mailguard.protocol.imap.search import resolve, uses_modseq
+from mailguard.protocol.imap.search import All, resolve, uses_modseq
 from mailguard.protocol.imap.searchgrammar import Search, Sort, Thread
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.protocol.imap.sort import SortKey
@@ -34,6 +33,8 @@ def find(client: Client, command: Search) -> list[int]:
     if uses_modseq(command.key):
         client.enable_condstore()
     try:
+        if isinstance(command.key, All):
+            return list(selected.view.uids)
         key = resolve(command.key, selected.view.search_uids)
         return selected.view.known(find_in(selected.mailbox, key, client.now()))
     except CommandError:
@@ -108,19 +109,11 @@ def sort(client: Client, command: Sort) -> Done:
 
 def sorted_uids(client: Client, uids: list[int], order: Sequence[SortKey]) -> list[int]:
     """The UIDs in the order of these keys; equal ones in mailbox order (RFC 5256 §3)."""
-    columns = ["uid", *(_COLUMNS[key.name] for key in order)]
-    if any(key.name == "DATE" for key in order):
-        columns.append("date")
+    keys = [(_COLUMNS[key.name], key.reverse) for key in order]
+    mailbox = client.selected.mailbox
     every = len(uids) == client.selected.view.count
-    found = client.selected.mailbox.rows(None if every else uids, columns)
-    if every and len(found) != len(uids):
-        found = client.selected.mailbox.rows(uids, columns)
-    for at, key in reversed(list(enumerate(order, start=1))):
-        if key.name == "DATE":
-            found.sort(key=lambda row: row[-1] if row[at] is None else row[at], reverse=key.reverse)
-        else:
-            found.sort(key=itemgetter(at), reverse=key.reverse)
-    return [row[0] for row in found]
+    found = mailbox.sorted_uids(None if every else uids, keys)
+    return found if not every or len(found) == len(uids) else mailbox.sorted_uids(uids, keys)
 
 
 def thread(client: Client, command: Thread) -> Done:

@@ -31,11 +31,11 @@ _WASTE = 0.3  # part of the file that may be text of removed messages
 class Span(NamedTuple):
     """Where a message's text lies."""
 
-    uid: int
     start: int
     split: int
     stop: int
     whole: bool
+    uid: int
 
 
 class TextPack:
@@ -120,7 +120,8 @@ class TextPack:
         if end - used <= max(1 << 20, _WASTE * end):
             return
         number = _meta(db, "text")
-        rows = [Span(*row) for row in db.execute("SELECT cid, start, split, stop, whole FROM text ORDER BY start")]
+        query = "SELECT start, split, stop, whole, cid FROM text ORDER BY start"
+        rows = [Span(*row) for row in db.execute(query)]
         moved, place = [], 0
         for span, buffer, at in self.read(db, rows):
             length = span.stop - span.start

@@ -104,12 +104,15 @@ class SearchableView(MailboxView):
         """Where the texts lie, in the order of the file, and the UIDs of messages without a kept text."""
         where, values = chosen(db, state, uids)
         query = (
-            "SELECT m.id - ?, x.start, x.split, x.stop, x.whole FROM message m LEFT JOIN text x ON x.cid = m.cid"
+            "SELECT x.start, x.split, x.stop, x.whole, m.id - ? FROM message m LEFT JOIN text x ON x.cid = m.cid"
             f" WHERE {where}"
         )
         rows = db.execute(query, (state.first, *values)).fetchall()
-        spans = sorted((Span._make(row) for row in rows if row[1] is not None), key=lambda span: span.start)
-        return spans, [row[0] for row in rows if row[1] is None]
+        lost = [row[-1] for row in rows if row[0] is None]
+        if lost:
+            rows = [row for row in rows if row[0] is not None]
+        rows.sort()
+        return list(map(Span._make, rows)), lost
 
     def _read_through(self, test: TextTest, uids: Sequence[int]) -> set[int]:
         found = set()

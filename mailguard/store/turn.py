@@ -60,8 +60,9 @@ class Watched:
             with self._locked(), self._index.write() as db:
                 turn = self._take_turn(db, again)
                 yield turn
-            for name in turn.sync:
-                uidlist.sync_file(f"{self._at}/{name}")
+        # Beside each other where several wait. The list first: a journal writes the renames with it.
+        for name in sorted(turn.sync, reverse=True):
+            uidlist.sync_file(f"{self._at}/{name}")
         if turn.rings:
             self._bell.ring(self._at)
 

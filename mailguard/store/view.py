@@ -78,9 +78,9 @@ class MailboxView(Watched):
                 found.append(tuple(row))
         return found
 
-    def sorted_uids(self, uids: Sequence[int], order: Sequence[tuple[str, bool]]) -> list[int]:
-        """The messages in the order of these columns, each with whether it is reversed; equal ones by UID, missing
-        ones left out. ``sent_at`` is INTERNALDATE where it is unknown (RFC 5256 §3)."""
+    def sorted_uids(self, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]) -> list[int]:
+        """The messages, or all, in the order of these columns, each with whether it is reversed; equal ones by UID,
+        missing ones left out. ``sent_at`` is INTERNALDATE where it is unknown (RFC 5256 §3)."""
         expressions, joins = content.columns_sql(column for column, _ in order)
         keys = []
         for (column, down), expression in zip(order, expressions, strict=True):
