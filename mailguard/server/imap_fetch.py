@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,8 +90,9 @@ def _changed(client: Client, selected: Selected, command: Fetch, uids: list[int]
     changes = selected.mailbox.changes(command.changed_since)
     if command.vanished and (gone := vanished_since(changes, selected.view, command.set)):
         client.send(b"* VANISHED (EARLIER) %b\r\n" % gone)
-    changed = {uid for uid, _, _ in changes.flags}
-    return [uid for uid in uids if uid in changed]
+    # Few as a rule, of many: the cost must not grow with the mailbox.
+    places = [(bisect_left(uids, uid), uid) for uid, _, _ in changes.flags]
+    return [uid for at, uid in places if at < len(uids) and uids[at] == uid]
 
 
 def _mark_seen(client: Client, selected: Selected, uids: list[int], items: list[Any]) -> None:
