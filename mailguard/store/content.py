@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -127,10 +128,11 @@ def announce(db: sqlite3.Connection, base: str, described: Described, at: float)
 
 def claim(db: sqlite3.Connection, bases: Iterable[str]) -> dict[str, int]:
     """What was announced of these messages: content ids by base name; they are forgotten as arrivals."""
-    known = dict(db.execute("SELECT base, cid FROM arrival"))
-    if not known:
+    if db.execute("SELECT 1 FROM arrival LIMIT 1").fetchone() is None:
         return {}
-    found = {base: known[base] for base in bases if base in known}
+    names = json.dumps([base for base in bases if base.isascii()])  # ours are
+    query = "SELECT a.base, a.cid FROM json_each(?) j JOIN arrival a ON a.base = j.value"
+    found = dict(db.execute(query, (names,)).fetchall())
     db.executemany("DELETE FROM arrival WHERE base=?", [(base,) for base in found])
     return found
 
