@@ -42,9 +42,11 @@ def make_plan(config: Config, texts: Texts | None = None) -> Plan:
             problems.append(Problem(file, 0, 0, text))
     if problems:
         raise ConfigError(problems)
+    libraries = [] if config.main.dns.nameservers else ["dns.resolver"]
     if any(listener.kind in ("http", "https") for listener in config.main.listener):
-        for library in ("cheroot.wsgi", "mailguard.app.web"):  # before the fork: workers share their memory
-            importlib.import_module(library)
+        libraries += ["mailguard.server.web_cheroot", "mailguard.app.web"]
+    for library in libraries:  # before the fork: workers share their memory
+        importlib.import_module(library)
     return Plan(config, policy, tls)
 
 

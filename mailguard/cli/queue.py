@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from mailguard.cli.installation import config_option, find_installation
 from mailguard.delivery.nexthop import Routes
@@ -271,6 +269,9 @@ def _print_json_lines(rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _print_table(columns: tuple[str, ...], rows: Iterator[dict[str, Any]]) -> None:
+    from rich.console import Console  # `list --json | head` is to be there at once
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import dns.resolver
 import dns.reversename
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -175,7 +174,9 @@ def _told(key: _Key, found: Answer | str) -> Answer | DnsTemporaryError:
 def _servers(settings: DnsSettings) -> list[Server]:
     if settings.nameservers:
         return [_server(text) for text in settings.nameservers]
-    stub = dns.resolver.Resolver()  # raises where the system has no resolver configured
+    from dns.resolver import Resolver as Stub  # brings asyncio with it, which commands need not load
+
+    stub = Stub()  # raises where the system has no resolver configured
     return [Server.at(str(address), stub.port) for address in stub.nameservers]
 
 
