@@ -17,6 +17,7 @@ from mailguard.delivery.notice import letter
 from mailguard.delivery.queue import Queue
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
+from mailguard.model.trace import delivered_to
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,17 @@ class ForwardPost:
         if value != (self.forwards.get(account.key) or Forward()):
             asked = self.consents.of(account.key)
             waiting = [text for text in strangers if not asked[text].agreed_at]
-            # Before it is set: the letter is to stay in this mailbox.
-            self._send(account.address, *_tells(account, value, waiting, peer_ip))
+            # Marked as if it had been here, so that it is not sent on itself but stays for its owner to see.
+            mark = delivered_to(str(account.address))
+            self._send(account.address, *_tells(account, value, waiting, peer_ip), mark=mark)
         self.forwards.set(account.key, value)
         targets = ", ".join(map(str, value.targets)) or "nobody"
         self.log.info("forwarding changed", account=account.key, to=targets, keep=value.keep, peer=peer_ip)
 
-    def _send(self, to: Address, subject: str, lines: Sequence[str]) -> None:
+    def _send(self, to: Address, subject: str, lines: Sequence[str], *, mark: bytes = b"") -> None:
         ident = self.new_id()
         message = self.sign(letter(ident, self.hostname, str(to), subject, lines, self.now()), self.hostname)
+        message = message.prepend(mark) if mark else message
         envelope = Envelope(id=ident, mail_from=None, body_8bit=True, smtputf8=to.needs_utf8)
         self.queue.put(envelope, message, [Recipient(to, frozenset({"NEVER"}))])
 

@@ -109,6 +109,16 @@ class Browser:
         return self.ask(answer.headers["Location"]) if answer.status == 303 else page
 
 
+def arrived(server: Any, user: str, text: bytes) -> bytes:
+    """The new message of this user that holds this text, once it is there."""
+    for _ in range(300):
+        for path in (server.folder / "data/mail/office.test" / user).rglob("new/*"):
+            if text in (raw := path.read_bytes()):
+                return raw
+        time.sleep(0.1)
+    raise AssertionError("\n".join([f"{text!r} does not come", *server.log]))
+
+
 def test_an_answer_while_away_and_a_forward_between_our_own(server: Any) -> None:
     browser = Browser(server)
     browser.ask("/account/sign-in")
@@ -122,10 +132,10 @@ def test_an_answer_while_away_and_a_forward_between_our_own(server: Any) -> None
         )
     server.wait_for("forwarded")
     assert "to=bea@elsewhere.test" in server.wait_for("out-of-office reply")
-    server.wait_for("delivered id=")
-    other = server.folder / "data/mail/office.test/user2"
-    (arrived,) = [p.read_bytes() for p in other.rglob("new/*")]
-    assert b"Delivered-To: user1@office.test\r\n" in arrived and b"Return-Path: <SRS0=" in arrived
+    sent_on = arrived(server, "user2", b"Subject: s-1\r\n")
+    assert b"Delivered-To: user1@office.test\r\n" in sent_on and b"Return-Path: <SRS0=" in sent_on
+    arrived(server, "user1", b"Subject: Your mail is being forwarded\r\n")
+    assert len(list((server.folder / "data/mail/office.test/user2").rglob("new/*"))) == 1  # the letter stays
     page = browser.ask("/account/activity")
     assert "This page" in page
     assert browser.ask("/account/sign-out", x="1")

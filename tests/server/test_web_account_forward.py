@@ -49,6 +49,7 @@ def test_a_colleague_gets_it_at_once_and_the_owner_is_told(office: Any, browser:
     assert browser.sees("Your forwarding is set") and browser.sees("Your mail is sent on.")
     assert targets(office) == ["bob@office.test"]
     ((to, text),) = office.letters.take()
+    assert text.startswith(f"Delivered-To: {ANN}\r\n")  # which keeps it from being sent on
     assert to == ANN and "bob@office.test" in text and "from 192.0.2.1" in text and "change your password" in text
     browser.post(PAGE, targets="bob@office.test", keep="1")
     assert office.letters.take() == []  # nothing has changed
