@@ -15,6 +15,7 @@ from harness import Row
 
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "10000"))
 IDLE = int(os.environ.get("BENCH_IDLE", "1000"))
+OWNERS = 20  # accounts that the idle connections belong to: more sessions on one mailbox than an office has
 THEIRS_IDLE = 500.0  # kB of a TLS connection to Dovecot, where its own script gives it no TLS
 
 # Steps of the driver, what they are, and at most how many times Dovecot's time they may take.
@@ -59,7 +60,7 @@ def rows() -> Iterator[Row]:
                 yield Row(
                     f"POP3 RETR, window {window}", our_pop[window], their_pop[window], "/s", goal, rival="Dovecot"
                 )
-        with harness.ours(base / "idle", users=("u0",), settings=settings) as server:
+        with harness.ours(base / "idle", users=[f"u{n}" for n in range(OWNERS)], settings=settings) as server:
             yield from _idle(server)
 
 
@@ -94,8 +95,9 @@ def _pop3(base: Path, imap: int, pop3: int, user: str, password: str) -> dict[in
 
 def _idle(server: harness.Ours) -> Iterator[Row]:
     done = harness.drive(
-        "imap_idle", "--port", str(server.offset + 993), "--tls", "--user", "u0@a.test", "--password",
-        harness.PASSWORD, "--at", str(IDLE), "--smtp-port", str(server.offset + 25), "--rcpt", "u0@a.test", "--pids",
+        "imap_idle", "--port", str(server.offset + 993), "--tls", "--user", "u%d@a.test", "--user-count",
+        str(OWNERS), "--password", harness.PASSWORD, "--at", str(IDLE),
+        "--smtp-port", str(server.offset + 25), "--rcpt", "u0@a.test", "--pids",
         str(server.pid),
     )  # fmt: skip
     (step,) = done["steps"]
