@@ -140,11 +140,12 @@ class AccountStore(FolderTree):
         Raises OSError, leaving nothing behind."""
         path = self._deliverable(name)
         described = described or content.read_at_delivery(chunks)
-        base = maildir.unique_base(self._host, sum(map(len, chunks)), wire_size=content.wire_size(chunks))
+        size = sum(map(len, chunks))
+        base = maildir.unique_base(self._host, size, wire_size=content.wire_size(chunks))
         spooled = maildir.write(path, base, chunks)
         self._announce(base, described)
         maildir.publish(spooled, path / "new" / base)
-        self._took(sum(map(len, chunks)), 1)
+        self._took(size, 1)
         self._bell.ring(path)
         return path / "new" / base
 

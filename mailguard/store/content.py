@@ -31,6 +31,8 @@ CREATE TABLE arrival (base TEXT PRIMARY KEY, cid INTEGER NOT NULL, at INTEGER NO
 AT_DELIVERY = 256 * 1024
 """Octets of a message up to which it is described at its delivery; larger ones at their first demand."""
 
+_PIECE = 1 << 20  # octets
+
 READY = ("envelope", "bodystructure", "preview", "email_id")
 """Columns of ``content``: ENVELOPE and BODYSTRUCTURE as bytes to send, PREVIEW and EMAILID as text."""
 
@@ -100,8 +102,15 @@ def read_at_delivery(chunks: Sequence[bytes | memoryview]) -> Described | None:
 
 def wire_size(chunks: Sequence[bytes | memoryview]) -> int:
     """The octets of a message with CRLF line ends."""
-    raw = b"".join(chunks)
-    return len(raw) + raw.count(b"\n") - raw.count(b"\r\n")
+    size, after_cr = 0, False
+    for chunk in chunks:
+        # A message mapped from its spool is counted in pieces: a copy of all of it would cost what the spool saves.
+        for at in range(0, len(chunk), _PIECE):
+            piece = bytes(chunk[at : at + _PIECE])
+            size += len(piece) + piece.count(b"\n") - piece.count(b"\r\n")
+            size -= after_cr and piece[:1] == b"\n"
+            after_cr = piece[-1:] == b"\r"
+    return size
 
 
 def with_crlf(data: bytes) -> bytes:
