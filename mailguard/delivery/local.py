@@ -20,7 +20,7 @@ from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 from mailguard.model.trace import delivered_to, loops_at, return_path
 from mailguard.store.account import AccountStore, MailboxNameError
-from mailguard.store.content import Described, read_at_delivery
+from mailguard.store.content import Described, at_once, read_at_delivery
 
 DELIVERED = Reply.of(250, "2.1.5", "delivered")
 LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
@@ -84,7 +84,7 @@ class LocalDelivery:
         if len(accounts) == 1:
             # With several, the one file they share would tell each of the others.
             top.append(delivered_to(str(accounts[0].address)))
-        chunks = message.without(message.get_all("Return-Path")).prepend(*top).chunks()
+        chunks = at_once(message.without(message.get_all("Return-Path")).prepend(*top).chunks())
         described = read_at_delivery(chunks)
         failed: dict[str, Reply] = {}
         first: Path | None = None
@@ -107,7 +107,7 @@ class LocalDelivery:
     def _one(
         self,
         store: AccountStore,
-        chunks: tuple[bytes, memoryview],
+        chunks: Sequence[bytes | memoryview],
         first: Path | None,
         mailbox: str,
         described: Described | None,

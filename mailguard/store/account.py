@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mailguard.store import content, maildir
+from mailguard.store.announcer import Announcer
 from mailguard.store.content import Described
 from mailguard.store.folder import FolderTree, MailboxExistsError, MailboxInfo, MailboxNameError
 from mailguard.store.grave import Buried, Grave
-from mailguard.store.index import Index, IndexTornError
+from mailguard.store.index import Index
 from mailguard.store.quota import Limits, OverQuotaError, Quota
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.subscription import DEFAULT_USES, SEPARATOR
@@ -42,6 +42,7 @@ class AccountStore(FolderTree):
         keeps_text: bool = True,
         grace: float = 0,
         limits: Limits | None = None,
+        announcer: Announcer | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -53,6 +54,7 @@ class AccountStore(FolderTree):
         )
         self.limits = limits or Limits()
         self._grace = grace
+        self._announcer = announcer or Announcer(log)
         self._sound: set[Path] = set()  # Maildirs that are complete
         self._usage: tuple[float, int, int] = (0.0, 0, 0)  # when it was summed up, octets, messages
         if not maildir.is_maildir(root):
@@ -142,12 +144,9 @@ class AccountStore(FolderTree):
         described = described or content.read_at_delivery(chunks)
         size = sum(map(len, chunks))
         base = maildir.unique_base(self._host, size, wire_size=content.wire_size(chunks))
-        spooled = maildir.write(path, base, chunks)
-        self._announce(base, described)
-        maildir.publish(spooled, path / "new" / base)
+        maildir.publish(maildir.write(path, base, chunks), path / "new" / base)
         self._took(size, 1)
-        self._bell.ring(path)
-        return path / "new" / base
+        return self._arrived(path, base, described)
 
     def deliver_link(self, source: Path, name: str = "INBOX", *, described: Described | None = None) -> Path:
         """The same message once more, as a hard link to a file that is durable already. Raises OSError (EXDEV
@@ -156,21 +155,16 @@ class AccountStore(FolderTree):
         size = maildir.stated_size(source.name)
         base = maildir.unique_base(self._host, source.stat().st_size, wire_size=size)
         os.link(source, path / "tmp" / base)
-        self._announce(base, described)
         maildir.publish(path / "tmp" / base, path / "new" / base)
-        self._bell.ring(path)
-        return path / "new" / base
+        return self._arrived(path, base, described)
 
-    def _announce(self, base: str, described: Described | None) -> None:
-        """Tells the index what comes, so that its first reader need not; no message is refused for its sake."""
-        if described is None:
-            return
-        try:
-            with self._index.write() as db:
-                content.announce(db, base, described, time.time())
-        except (sqlite3.Error, IndexTornError, OSError) as error:
-            if self._log is not None:
-                self._log.warning("the index did not take a message, its first reader will", error=str(error))
+    def _arrived(self, path: Path, base: str, described: Described | None) -> Path:
+        """Tells the index, so that the first reader need not read the message, and those who wait for mail."""
+        file = path / "new" / base
+        if described is not None:
+            self._announcer.add(self._index, file, described)
+        self._bell.ring(path)
+        return file
 
     def _deliverable(self, name: str) -> Path:
         path = self._path(name)

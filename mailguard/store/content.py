@@ -93,9 +93,14 @@ def read(raw: bytes) -> Described:
     return describe(raw), email_id(raw)
 
 
+def at_once(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """A message about to be delivered in one piece, unless it is too large to be read now."""
+    return chunks if sum(map(len, chunks)) > AT_DELIVERY else (b"".join(chunks),)
+
+
 def read_at_delivery(chunks: Sequence[bytes | memoryview]) -> Described | None:
     """The description of a message about to be delivered, None if it is too large to be read now."""
-    if sum(len(chunk) for chunk in chunks) > AT_DELIVERY:
+    if sum(map(len, chunks)) > AT_DELIVERY:
         return None
     return read(with_crlf(b"".join(chunks)))
 

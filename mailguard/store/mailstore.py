@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from mailguard.store.account import AccountStore
+from mailguard.store.announcer import Announcer
 from mailguard.store.quota import Limits
 from mailguard.store.settings import StoreSettings
 from mailguard.store.watch import Bell
+
+_DELAY = 0.1  # seconds from a delivery to its row in the index
 
 
 class Owner(NamedTuple):
@@ -35,6 +38,7 @@ class MailStore:
         self._settings = settings or StoreSettings()
         self._cache = cache
         self.bell = Bell(log)
+        self._announcer = Announcer(log, delay=_DELAY)
         self._lock = threading.Lock()
         self._open: OrderedDict[str, AccountStore] = OrderedDict()
 
@@ -67,6 +71,7 @@ class MailStore:
             self._index_dir / f"{quote(key, safe='@')}.db",
             host=self._host,
             bell=self.bell,
+            announcer=self._announcer,
             log=self._log,
             keeps_text=self._settings.body_search,
             grace=self._settings.expunge_grace.total_seconds(),
