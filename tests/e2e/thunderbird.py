@@ -64,9 +64,14 @@ class Socks:
         with client, contextlib.suppress(OSError):
             stream = client.makefile("rb")
             methods = stream.read(2)
+            if len(methods) < 2:
+                return  # opened ahead of need, and closed
             stream.read(methods[1])
             client.sendall(b"\x05\x00")
-            kind = stream.read(4)[3]
+            request = stream.read(4)
+            if len(request) < 4:
+                return
+            kind = request[3]
             size = {1: 4, 4: 16}.get(kind) or stream.read(1)[0]
             name = stream.read(size)
             host = name.decode() if kind == 3 else "?"

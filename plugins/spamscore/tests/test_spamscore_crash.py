@@ -62,6 +62,8 @@ def test_several_processes_learn_and_score_at_once(tmp_path):
     while any(process.poll() is None for process in running):
         assert -40 < score(judge, SPAM) < 40
     assert [process.wait(60) for process in running] == [0, 0, 0]
+    judge.close()
+    judge = Judge(tmp_path, load_rules())  # an old one may believe for a second that there is no model of hers
     model = judge.personal(ANN)
     assert model is not None
     assert (model.ham, model.spam) == (90, 90)  # the lock let none of them count over another
