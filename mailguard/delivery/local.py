@@ -20,7 +20,6 @@ from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 from mailguard.model.trace import delivered_to, loops_at, return_path
 from mailguard.store.account import AccountStore, MailboxNameError
-from mailguard.store.content import Described, at_once, read_at_delivery
 
 DELIVERED = Reply.of(250, "2.1.5", "delivered")
 LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
@@ -84,14 +83,13 @@ class LocalDelivery:
         if len(accounts) == 1:
             # With several, the one file they share would tell each of the others.
             top.append(delivered_to(str(accounts[0].address)))
-        chunks = at_once(message.without(message.get_all("Return-Path")).prepend(*top).chunks())
-        described = read_at_delivery(chunks)
+        chunks = message.without(message.get_all("Return-Path")).prepend(*top).chunks()
         failed: dict[str, Reply] = {}
         first: Path | None = None
         for account in accounts:
             try:
                 store = self._open(account)
-                first = self._one(store, chunks, first, mailbox, described)
+                first = self._one(store, chunks, first, mailbox)
             except (OSError, MailboxNameError) as error:
                 self._log.error(
                     "delivery failed", id=envelope.id, account=account.key, error=str(error), cure=cure(error)
@@ -107,18 +105,17 @@ class LocalDelivery:
     def _one(
         self,
         store: AccountStore,
-        chunks: Sequence[bytes | memoryview],
+        chunks: tuple[bytes, memoryview],
         first: Path | None,
         mailbox: str,
-        described: Described | None,
     ) -> Path:
         if first is not None:
             try:
-                store.deliver_link(first, mailbox, described=described)
+                store.deliver_link(first, mailbox)
             except OSError:  # another file system, or moved by its reader already: write it once more
-                store.deliver(chunks, mailbox, described=described)
+                store.deliver(chunks, mailbox)
             return first
-        return store.deliver(chunks, mailbox, described=described)
+        return store.deliver(chunks, mailbox)
 
     def deliver(self, envelope: Envelope, message: Message, recipients: Sequence[Recipient]) -> list[Reply]:
         """What the queue asks: one reply for each recipient of ours."""

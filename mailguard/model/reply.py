@@ -54,6 +54,8 @@ class Reply:
     def encode(self) -> bytes:
         """The reply as sent: the code on every line, the status repeated (RFC 2034 §4)."""
         status = f"{self.status} " if self.status else ""
+        if len(self.lines) == 1:  # nearly always
+            return f"{self.code} {status}{_one_line(self.lines[0])}\r\n".encode()
         last = len(self.lines) - 1
         return b"".join(
             f"{self.code}{'-' if n < last else ' '}{status}{_one_line(line)}\r\n".encode()

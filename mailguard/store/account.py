@@ -11,7 +11,6 @@ from typing import Any
 
 from mailguard.store import content, maildir
 from mailguard.store.announcer import Announcer
-from mailguard.store.content import Described
 from mailguard.store.folder import FolderTree, MailboxExistsError, MailboxInfo, MailboxNameError
 from mailguard.store.grave import Buried, Grave
 from mailguard.store.index import Index
@@ -134,35 +133,32 @@ class AccountStore(FolderTree):
         if self.grave is not None:
             self.grave.purge(at - self._grace)
 
-    def deliver(
-        self, chunks: Sequence[bytes | memoryview], name: str = "INBOX", *, described: Described | None = None
-    ) -> Path:
+    def deliver(self, chunks: Sequence[bytes | memoryview], name: str = "INBOX") -> Path:
         """One new message, durable when this returns; its cost does not depend on the mailbox. A mailbox that
-        should be there and is not is made. ``described`` is what ``content.read_at_delivery`` found, if it was asked.
-        Raises OSError, leaving nothing behind."""
+        should be there and is not is made. Raises OSError, leaving nothing behind."""
         path = self._deliverable(name)
-        described = described or content.read_at_delivery(chunks)
         size = sum(map(len, chunks))
         base = maildir.unique_base(self._host, size, wire_size=content.wire_size(chunks))
-        maildir.publish(maildir.write(path, base, chunks), path / "new" / base)
+        maildir.write_file(f"{path}/tmp/{base}", chunks)
+        file = self._publish(path, base)
         self._took(size, 1)
-        return self._arrived(path, base, described)
+        return file
 
-    def deliver_link(self, source: Path, name: str = "INBOX", *, described: Described | None = None) -> Path:
+    def deliver_link(self, source: Path, name: str = "INBOX") -> Path:
         """The same message once more, as a hard link to a file that is durable already. Raises OSError (EXDEV
         where the file lies on another file system)."""
         path = self._deliverable(name)
         size = maildir.stated_size(source.name)
         base = maildir.unique_base(self._host, source.stat().st_size, wire_size=size)
-        os.link(source, path / "tmp" / base)
-        maildir.publish(path / "tmp" / base, path / "new" / base)
-        return self._arrived(path, base, described)
+        os.link(source, f"{path}/tmp/{base}")
+        return self._publish(path, base)
 
-    def _arrived(self, path: Path, base: str, described: Described | None) -> Path:
-        """Tells the index, so that the first reader need not read the message, and those who wait for mail."""
-        file = path / "new" / base
-        if described is not None:
-            self._announcer.add(self._index, file, described)
+    def _publish(self, path: Path, base: str) -> Path:
+        """Moves a complete file from ``tmp`` to ``new``; tells the index, so that the first reader need not read the
+        message, and those who wait for mail."""
+        file = Path(f"{path}/new/{base}")
+        maildir.publish(f"{path}/tmp/{base}", file)
+        self._announcer.add(self._index, file)
         self._bell.ring(path)
         return file
 

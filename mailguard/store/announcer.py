@@ -1,48 +1,44 @@
-"""Descriptions of messages just delivered, on their way into the index: many at once, after the client's 250."""
+"""Messages just delivered, described for the index behind the client's back: after its 250, many at once."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mailguard.store import content
 from mailguard.store.content import Described
 from mailguard.store.index import Index, IndexTornError
 
-_MOST = 1000  # an account; what is beyond it, as what a crash loses, is described by its first reader
-
-
-class _Arrival(NamedTuple):
-    file: Path
-    described: Described
+_MOST = 20_000  # files that wait; what is beyond, as what a crash loses, is described by its first reader
+_BATCH = 32
+_SHARE = 3  # sleeps so many times as long as it worked: in a rush, deliveries come first
+_LARGEST = 256 * 1024  # octets; a larger message is left to its first reader
 
 
 class Announcer:
-    """Writes what came for an account in one transaction, ``delay`` seconds after the first of it; with no delay, at
-    once and in the caller's thread. Never raises: a message is there whether the index knows it or not. Safe for
-    threads; one serves all accounts of a process."""
+    """Describes what was delivered, ``delay`` seconds later in a thread of its own; with no delay at once, in the
+    caller's. Never raises: a message is there whether the index knows of it or not. Safe for threads; one serves
+    all accounts of a process."""
 
     def __init__(self, log: Any = None, *, delay: float = 0) -> None:
         self._log = log
         self._delay = delay
         self._lock = threading.Lock()
-        self._waiting: dict[Index, list[_Arrival]] = {}
+        self._waiting: deque[tuple[Index, Path]] = deque(maxlen=_MOST)
         self._running = False
 
-    def add(self, index: Index, file: Path, described: Described) -> None:
+    def add(self, index: Index, file: Path) -> None:
         """``file`` lies in a ``new``, under its final name."""
-        arrival = _Arrival(file, described)
         if not self._delay:
-            self._write(index, [arrival])
+            self._describe(index, [file])
             return
         with self._lock:
-            waiting = self._waiting.setdefault(index, [])
-            if len(waiting) < _MOST:
-                waiting.append(arrival)
+            self._waiting.append((index, file))
             if self._running:
                 return
             self._running = True
@@ -50,23 +46,36 @@ class Announcer:
 
     def _run(self) -> None:
         """Ends when nothing came for a while."""
+        pause = self._delay
         while True:
-            time.sleep(self._delay)
+            time.sleep(pause)
             with self._lock:
-                waiting, self._waiting = self._waiting, {}
-                if not waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                if not batch:
                     self._running = False
                     return
-            for index, arrivals in waiting.items():
-                self._write(index, arrivals)
+            began = time.perf_counter()
+            for index in dict.fromkeys(index for index, _ in batch):
+                self._describe(index, [file for each, file in batch if each is index])
+            pause = max(self._delay, _SHARE * (time.perf_counter() - began))
 
-    def _write(self, index: Index, arrivals: list[_Arrival]) -> None:
+    def _describe(self, index: Index, files: list[Path]) -> None:
+        described = [(file, found) for file in files if (found := _read(file)) is not None]
         try:
             with index.write() as db:
-                for arrival in arrivals:
+                for file, found in described:
                     # Whoever took it out of new meanwhile describes it: nobody would claim what is announced too late.
-                    if os.path.exists(arrival.file):
-                        content.announce(db, arrival.file.name, arrival.described, time.time())
+                    if file.exists():
+                        content.announce(db, file.name, found, time.time())
         except (sqlite3.Error, IndexTornError, OSError) as error:
             if self._log is not None:
                 self._log.warning("the index did not take messages, their first reader will", error=str(error))
+
+
+def _read(file: Path) -> Described | None:
+    """None where the message is gone from ``new`` already, or too large."""
+    with suppress(OSError), open(file, "rb", buffering=0) as source:
+        raw = source.read(_LARGEST + 1)
+        if len(raw) <= _LARGEST:
+            return content.read(content.with_crlf(raw))
+    return None

@@ -28,8 +28,6 @@ CREATE TABLE term (
 CREATE TABLE arrival (base TEXT PRIMARY KEY, cid INTEGER NOT NULL, at INTEGER NOT NULL);
 """
 
-AT_DELIVERY = 256 * 1024
-"""Octets of a message up to which it is described at its delivery; larger ones at their first demand."""
 
 _PIECE = 1 << 20  # octets
 
@@ -91,18 +89,6 @@ def _text(text: str | None) -> str | None:
 def read(raw: bytes) -> Described:
     """The description and the EMAILID of a message in its CRLF form."""
     return describe(raw), email_id(raw)
-
-
-def at_once(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """A message about to be delivered in one piece, unless it is too large to be read now."""
-    return chunks if sum(map(len, chunks)) > AT_DELIVERY else (b"".join(chunks),)
-
-
-def read_at_delivery(chunks: Sequence[bytes | memoryview]) -> Described | None:
-    """The description of a message about to be delivered, None if it is too large to be read now."""
-    if sum(map(len, chunks)) > AT_DELIVERY:
-        return None
-    return read(with_crlf(b"".join(chunks)))
 
 
 def wire_size(chunks: Sequence[bytes | memoryview]) -> int:

@@ -88,7 +88,7 @@ def mend(path: Path) -> None:
 
 def is_maildir(path: Path) -> bool:
     """Whether there is one."""
-    return (path / "cur").is_dir()
+    return os.path.isdir(f"{path}/cur")
 
 
 def write(path: Path, base: str, chunks: Iterable[bytes | memoryview], *, mtime: float | None = None) -> Path:
@@ -133,12 +133,12 @@ def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def publish(spooled: Path, target: Path) -> None:
+def publish(spooled: Path | str, target: Path | str) -> None:
     """Renames a fsynced file to its place and fsyncs the folder: from here on it survives a power cut. Raises OSError,
     leaving nothing behind: whoever sent the message will send it again."""
     try:
         os.rename(spooled, target)
-        sync_folder(target.parent)
+        sync_folder(os.path.dirname(target))
     except OSError:
         for path in (spooled, target):
             with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mailguard.store import content
 from mailguard.store.account import AccountStore
 from mailguard.store.announcer import Announcer
 from mailguard.store.index import Index
@@ -67,7 +66,7 @@ def test_an_index_that_cannot_be_written_is_told_of_and_loses_no_message(tmp_pat
     (tmp_path / "file").write_bytes(b"")
     account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
     path = account.deliver([MAIL % 1])
-    Announcer(log).add(Index(tmp_path / "file" / "index.db"), path, content.read(MAIL % 2))
+    Announcer(log).add(Index(tmp_path / "file" / "index.db"), path)
     assert log.lines == ["the index did not take messages, their first reader will"]
     assert path.read_bytes() == MAIL % 1
     account.close()
