@@ -110,15 +110,14 @@ class State:
         """The highest one."""
         return self.first + 0xFFFFFFFF
 
-    def due(self, path: str, now: float, *, newcomer: bool = False) -> str:
-        """What has to be looked at before the row is right: ``all``, ``new`` or nothing (``""``). A ``newcomer``, who
-        never looked, has no patience: the process before may have died between a change and its row."""
+    def due(self, path: str, now: float) -> str:
+        """What has to be looked at before the row is right: ``all``, ``new`` or nothing (``""``)."""
         stamps = Stamps.of(path)
         if (stamps.cur, stamps.uidlist, stamps.keywords) != (self.cur, self.uidlist, self.keywords):
             return "all"
         age = now - self.scanned
         unsettled = changed_at(stamps.cur) >= self.scanned - GRAIN
-        if unsettled and (newcomer or not 0 <= age <= max(PATIENCE[0], PATIENCE[1] * self.cost)):
+        if unsettled and not 0 <= age <= max(PATIENCE[0], PATIENCE[1] * self.cost):
             return "all"
         if stamps.new != self.new or (changed_at(stamps.new) >= self.looked - GRAIN and os.listdir(f"{path}/new")):
             return "new"

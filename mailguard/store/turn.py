@@ -76,15 +76,13 @@ class Watched:
     def _take_turn(self, db: sqlite3.Connection, again: str = "") -> Turn:
         state = load_state(db, self.name)
         turn = Turn(db, state) if state is not None else None
-        now = time.time()
-        due = again or (state.due(self._at, now, newcomer=not self._looked) if state else "all")
+        due = again or (state.due(self._at, time.time()) if state else "all")
         if due or turn is None:
             sync = Sync(db, self._at, self.name, self._host)
             turn = Turn(db, sync.run(state, due))
             if sync.listed_more:
                 turn.sync.add(uidlist.UIDLIST)
             save_state(db, turn.state)
-        self._looked = self._looked or now
         return turn
 
     @contextlib.contextmanager
@@ -127,7 +125,7 @@ class Watched:
         if not fresh and 0 <= now - self._looked < _FRESH:
             return ""
         try:
-            due = state.due(self._at, now, newcomer=not self._looked)
+            due = state.due(self._at, now)
         except FileNotFoundError:
             return "all"
         if not due:
