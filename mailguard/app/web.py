@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailguard.auth.authenticator import Authenticator
@@ -14,6 +15,7 @@ from mailguard.delivery.forwardconsent import Consents
 from mailguard.delivery.forwardpost import ForwardPost
 from mailguard.delivery.personal import Personal
 from mailguard.protocol.autoconfig.apple import sign
+from mailguard.protocol.autoconfig.request import Provider
 from mailguard.server.web import WebApplication, Wsgi
 from mailguard.server.web_guard import Guard
 from mailguard.server.web_rate import RateLimit
@@ -52,35 +54,46 @@ def build_web(
     def count(page: str, status: int) -> None:
         shared.metrics.count("mailguard_web_answers", page=page, status=str(status))
 
-    def account() -> Wsgi:
-        from mailguard.server.web_account import AccountPages, account_application
-
-        sessions = WebSessions(shared.database, authenticator.passwords.stamp, now=now)
-        pages = AccountPages(
-            Guard(authenticator, sessions, now=now, workers=config.workers),
-            known,
-            sign_ins,
-            personal.vacations,
-            personal.forwards,
-            ForwardPost(
-                personal.forwards,
-                Consents(shared.database, now=now),
-                personal.queue,
-                main.hostname,
-                personal.new_id,
-                shared.log,
-                sign=personal.sign,
-                now=now,
-            ),
-            sign=_signer(plan),
-            install_id=uuid.UUID(bytes=server_secret(shared.database, "install")[:16], version=4),
-            log=shared.log,
-        )
-        made: Wsgi = account_application(pages)
-        return made
-
+    account = partial(_account, plan, shared, authenticator, sign_ins, personal, known, now)
     limit = RateLimit.share(main.web.rate, main.web.burst, now, workers=config.workers)
     return WebApplication(setup, limit, Later(account) if main.web.account else None, count)
+
+
+def _account(
+    plan: Plan,
+    shared: Shared,
+    authenticator: Authenticator,
+    sign_ins: SignIns,
+    personal: Personal,
+    known: Mapping[str, Provider],
+    now: Callable[[], float],
+) -> Wsgi:
+    """The pages that people look after themselves with."""
+    from mailguard.server.web_account import AccountPages, account_application
+
+    sessions = WebSessions(shared.database, authenticator.passwords.stamp, now=now)
+    pages = AccountPages(
+        Guard(authenticator, sessions, now=now, workers=plan.config.workers),
+        known,
+        sign_ins,
+        personal.vacations,
+        personal.forwards,
+        ForwardPost(
+            personal.forwards,
+            Consents(shared.database, now=now),
+            personal.queue,
+            plan.config.main.hostname,
+            personal.new_id,
+            shared.log,
+            sign=personal.sign,
+            now=now,
+        ),
+        sign=_signer(plan),
+        install_id=uuid.UUID(bytes=server_secret(shared.database, "install")[:16], version=4),
+        log=shared.log,
+    )
+    made: Wsgi = account_application(pages)
+    return made
 
 
 class Later:

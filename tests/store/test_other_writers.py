@@ -13,20 +13,12 @@ import pytest
 from mailguard.store.account import AccountStore
 from mailguard.store.index import Index
 from mailguard.store.mailbox import Mailbox
-from mailguard.store.snapshot import NewMessage
 
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 
 
 @pytest.fixture
-def account(tmp_path: Path) -> AccountStore:
-    return AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
-
-
-@pytest.fixture
-def inbox(account: AccountStore) -> Mailbox:
-    inbox = account.mailbox("INBOX")
-    inbox.append([NewMessage([MAIL])] * 3)
+def inbox(inbox: Mailbox) -> Mailbox:
     inbox.refresh()
     return inbox
 

@@ -21,18 +21,6 @@ from mailguard.store.uidlist import read_uidlist
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 
 
-@pytest.fixture
-def account(tmp_path: Path) -> AccountStore:
-    return AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
-
-
-@pytest.fixture
-def inbox(account: AccountStore) -> Mailbox:
-    box = account.mailbox("INBOX")
-    box.append([NewMessage([MAIL])] * 3)
-    return box
-
-
 def failing(function: Callable[..., Any], nth: int, number: int = errno.ENOSPC) -> Callable[..., Any]:
     """The function, whose n-th call finds the disk full."""
     counter = [nth]
