@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import Config
 from mailguard.net.tls import TlsContexts, TlsError
+from mailguard.pipeline.configured import policy as read_policy
 from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.replay import run_tests
-from mailguard.pipeline.settings import policy as read_policy
 from mailguard.pipeline.source import PolicyError, Problem
 from mailguard.pipeline.texts import Texts
 

@@ -17,7 +17,7 @@ from mailguard.net.resolver import DnsResolver, DnsTemporaryError, Resolver, add
 from mailguard.net.tls import Certificate, TlsContexts, TlsError, client_context, key_digest, private_key_digest
 from mailguard.protocol.autoconfig.records import Plan
 from mailguard.protocol.autoconfig.request import Provider
-from mailguard.server.web_settings import mta_sts_id, mta_sts_policy, providers
+from mailguard.server.web_provider import mta_sts_id, mta_sts_policy, providers
 
 NEXT_KEY = "next-key.pem"  # beside the certificate from the CA
 

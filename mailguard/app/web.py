@@ -18,8 +18,8 @@ from mailguard.protocol.autoconfig.apple import sign
 from mailguard.protocol.autoconfig.request import Provider
 from mailguard.server.web import WebApplication, Wsgi
 from mailguard.server.web_guard import Guard
+from mailguard.server.web_provider import providers
 from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_settings import providers
 from mailguard.server.web_setup import SetupPages
 from mailguard.state.credential import server_secret
 

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from mailguard.auth.accounts import Account, Directory
 from mailguard.auth.apppassword import AppPasswords
 from mailguard.auth.password import Passwords
-from mailguard.auth.throttle import AuthSettings, Throttle
+from mailguard.auth.settings import AuthSettings
+from mailguard.auth.throttle import Throttle
 from mailguard.model.event import Event, SignedIn
 from mailguard.protocol.sasl import ScramKeys
 from mailguard.state.database import Database

@@ -1,4 +1,7 @@
-"""What the pipeline's commands need of an installation: its policy, its state database, its resolver."""
+"""What the pipeline's commands need of an installation: its policy, its state database, its resolver.
+
+What they lead to is imported where it is asked for: a command that lists the queue loads no filter.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import structlog
 
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import MainFile, find_config, load_main
-from mailguard.model.event import Event, PluginFault
-from mailguard.net.resolver import DnsResolver
-from mailguard.pipeline import settings
-from mailguard.pipeline.compiler import load_policy
-from mailguard.pipeline.engine import Engine
-from mailguard.pipeline.policy import Policy
-from mailguard.pipeline.record import Records
-from mailguard.pipeline.registry import PluginError, Registry
-from mailguard.pipeline.source import PolicyError
-from mailguard.state.database import Database
-from mailguard.state.history import History
-from mailguard.state.kv import DryStore, KeyValueStore
-from mailguard.state.migrate import prepare
+
+if TYPE_CHECKING:
+    from mailguard.model.event import Event
+    from mailguard.pipeline.engine import Engine
+    from mailguard.pipeline.policy import Policy
+    from mailguard.pipeline.record import Records
+    from mailguard.pipeline.registry import Registry
+    from mailguard.state.database import Database
 
 
 class ConfigFailure(click.ClickException):
@@ -58,20 +55,35 @@ class Installation:
         return self.main.hostname
 
     @cached_property
+    def log(self) -> Any:
+        """For what a filter has to say while a command runs: standard error."""
+        from mailguard.observe.log import Sink, make_log
+
+        return make_log(self.main.log, Sink(None))
+
+    @cached_property
     def registry(self) -> Registry:
         """The plugins that could be loaded."""
-        return settings.registry(self.main.policy, self.base)
+        from mailguard.pipeline.configured import registry
+
+        return registry(self.main.policy, self.base)
 
     @cached_property
     def policy(self) -> Policy:
         """The policy; a mistake in it ends the command."""
+        from mailguard.pipeline.configured import policy
+        from mailguard.pipeline.source import PolicyError
+
         try:
-            return settings.policy(self.main.policy, self.base)
+            return policy(self.main.policy, self.base)
         except PolicyError as error:
             raise ConfigFailure(str(error)) from None
 
     def other_policy(self, path: Path) -> Policy:
         """Another policy file with the same plugins."""
+        from mailguard.pipeline.compiler import load_policy
+        from mailguard.pipeline.source import PolicyError
+
         try:
             return load_policy(path, self.registry.load, self.registry.names)
         except PolicyError as error:
@@ -80,6 +92,9 @@ class Installation:
     @cached_property
     def database(self) -> Database:
         """The state database."""
+        from mailguard.state.database import Database
+        from mailguard.state.migrate import prepare
+
         if not self.data_dir.is_dir():
             raise click.ClickException(f"there is no data folder {self.data_dir}: has the server been started?")
         database = Database(self.main.state, self.data_dir)
@@ -88,6 +103,11 @@ class Installation:
 
     def engine(self, records: Records, *, state_dir: Path) -> Engine:
         """An engine for trials: asks the DNS, reads the database where there is one, writes nothing to it."""
+        from mailguard.net.resolver import DnsResolver
+        from mailguard.pipeline.engine import Engine
+        from mailguard.state.history import History
+        from mailguard.state.kv import DryStore, KeyValueStore
+
         database = self.database if self.data_dir.is_dir() else None
         return Engine(
             self.policy,
@@ -95,7 +115,7 @@ class Installation:
             store_for=lambda name: DryStore(KeyValueStore(database, name) if database else None),
             state_dir=state_dir,
             hostname=self.hostname,
-            log=structlog.get_logger(),
+            log=self.log,
             recorder=records,
             history=History(database) if database else None,
         )
@@ -103,6 +123,12 @@ class Installation:
     @contextlib.contextmanager
     def learning(self, problem: Callable[[str], None]) -> Iterator[Engine]:
         """The filters as the server has them, to be told of something; ``problem`` hears what went wrong there."""
+        from mailguard.model.event import PluginFault
+        from mailguard.net.resolver import DnsResolver
+        from mailguard.observe.log import silent_log
+        from mailguard.pipeline.engine import Engine
+        from mailguard.pipeline.registry import PluginError
+        from mailguard.state.kv import KeyValueStore
 
         def emit(event: Event) -> None:
             if isinstance(event, PluginFault):
@@ -114,7 +140,7 @@ class Installation:
             store_for=lambda name: KeyValueStore(self.database, name),
             state_dir=self.data_dir / "plugins",
             hostname=self.hostname,
-            log=structlog.wrap_logger(structlog.PrintLogger(), processors=[_silent]),
+            log=silent_log(),
             emit=emit,
         )
         try:
@@ -127,10 +153,6 @@ class Installation:
             engine.stop()
 
 
-def _silent(*_: Any) -> Any:
-    raise structlog.DropEvent
-
-
 def find_installation(config: Path | None) -> Installation:
     """The installation of ``-c``, ``$MAILGUARD_CONFIG``, ``./mailguard.toml`` or ``/etc/mailguard/mailguard.toml``."""
     path = find_config(config)
@@ -138,9 +160,3 @@ def find_installation(config: Path | None) -> Installation:
         return Installation(path, load_main(path))
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
-
-
-config_option = click.option(
-    "-c", "--config", type=click.Path(path_type=Path, dir_okay=False), help="mailguard.toml", default=None
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import click
-import structlog
 
-from mailguard.cli.installation import Installation, config_option, find_installation, json_option
+from mailguard.cli.installation import Installation, find_installation
+from mailguard.cli.output import config_option, json_option
 from mailguard.cli.why import local_time
 from mailguard.net.resolver import DnsResolver
 from mailguard.pipeline.context import Context
@@ -180,7 +180,7 @@ def _context(installation: Installation, options: Any) -> Context[Any]:
         dns=DnsResolver(installation.main.dns),
         state_dir=installation.data_dir / "plugins" / FILTER,
         store=KeyValueStore(installation.database, FILTER),
-        log=structlog.get_logger().bind(plugin=FILTER),
+        log=installation.log.bind(plugin=FILTER),
         now=time.time,
         hostname=installation.hostname,
     )

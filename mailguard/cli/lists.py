@@ -9,7 +9,8 @@ import click
 import tomlkit
 from tomlkit.items import AoT
 
-from mailguard.cli.installation import ConfigFailure, config_option, find_installation
+from mailguard.cli.installation import ConfigFailure, find_installation
+from mailguard.cli.output import config_option
 from mailguard.config.edit import append_table, replace_file
 from mailguard.model.address import Address, AddressError
 from mailguard.pipeline.compiler import parse_policy

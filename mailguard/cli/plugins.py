@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import mailguard
-from mailguard.cli.installation import Installation, config_option, find_installation, json_option
-from mailguard.cli.output import local_time
+from mailguard.cli.installation import Installation, find_installation
+from mailguard.cli.output import config_option, json_option, local_time
 from mailguard.pipeline.engine import NOTICES
 from mailguard.pipeline.registry import CHECKS, Plugin, PluginError, Registry
 from mailguard.state.kv import KeyValueStore

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from mailguard.cli.installation import config_option, find_installation, json_option
+from mailguard.cli.installation import find_installation
 from mailguard.cli.lists import allow, deny
+from mailguard.cli.output import config_option, json_option
 from mailguard.cli.why import local_time
 from mailguard.pipeline.effective import effective as effective_rows
 from mailguard.pipeline.replay import Replay, replay, run_tests

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from mailguard.cli.installation import Installation, config_option, find_installation, json_option
+from mailguard.cli.installation import Installation, find_installation
+from mailguard.cli.output import config_option, json_option
 from mailguard.cli.why import local_time
 from mailguard.delivery.queue_body import BodyFolder
 from mailguard.model.event import Moved

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
+import os
 import re
 import sys
 import time
@@ -13,13 +16,15 @@ from typing import Any, TypeVar
 
 import click
 
-from mailguard.cli.installation import config_option, find_installation
+from mailguard.cli.installation import find_installation
+from mailguard.cli.output import config_option
 from mailguard.delivery.nexthop import Routes
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.queue_admin import Filter, QueueAdmin
 from mailguard.delivery.queue_entry import QueuedMessage, QueuedRecipient
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ROWS = 100  # of one table
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DESTINATION = re.compile(r"[A-Za-z0-9.-]+\Z|\[[^\]\s]+\]:\d{1,5}\Z")
 
@@ -157,8 +162,7 @@ def why(admin: QueueAdmin, ident: str) -> None:
 
 def explain(message: QueuedMessage, entry: QueuedRecipient, now: float) -> Iterator[str]:
     """The state of one recipient in sentences."""
-    where = f"{entry.destination}, into {entry.recipient.mailbox}" if entry.recipient.mailbox else entry.destination
-    yield f"It came in {_span(now - message.created)} ago and goes to {where}."
+    yield f"It came in {_span(now - message.created)} ago and goes to {entry.destination}."
     if entry.attempts:
         times = "once" if entry.attempts == 1 else f"{entry.attempts} times"
         yield f"It was tried {times}, last {_span(now - entry.last_at)} ago."
@@ -246,7 +250,6 @@ def _row(message: QueuedMessage, entry: QueuedRecipient) -> dict[str, Any]:
         "sender": message.envelope.reverse_path,
         "recipient": str(entry.recipient.address),
         "destination": entry.destination,
-        "mailbox": entry.recipient.mailbox,
         "state": "held" if entry.held else "sending" if leased else "waiting",
         "reason": entry.hold_reason,
         "size": message.size,
@@ -262,24 +265,43 @@ def _row(message: QueuedMessage, entry: QueuedRecipient) -> dict[str, Any]:
 
 
 def _print_json_lines(rows: Iterator[dict[str, Any]]) -> None:
-    try:
+    with _until_head_has_enough():
         for row in rows:
             sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has had enough
-        sys.stderr.close()
 
 
 def _print_table(columns: tuple[str, ...], rows: Iterator[dict[str, Any]]) -> None:
+    """A table for each hundred rows: the first is there at once, however long the queue."""
+    first = list(itertools.islice(rows, _ROWS))
+    if not first:
+        click.echo("The queue is empty.")
+        return
     from rich.console import Console  # `list --json | head` is to be there at once
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table if table.row_count else "The queue is empty.")
+    console = Console()
+    with _until_head_has_enough():
+        while first:
+            table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+            for column in table.columns:
+                column.overflow = "fold"
+            for row in first:
+                table.add_row(*(Text(str(row[column])) for column in columns))  # what others say is no markup
+            with console.capture() as captured:
+                console.print(table)
+            sys.stdout.write(captured.get())
+            first = list(itertools.islice(rows, _ROWS))
+
+
+@contextlib.contextmanager
+def _until_head_has_enough() -> Iterator[None]:
+    """Ends in silence when nobody reads on, as with ``| head``."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at the end
 
 
 def _when(at: float, now: float) -> str:

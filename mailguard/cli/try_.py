@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import click
 
-from mailguard.cli.installation import config_option, find_installation, json_option
+from mailguard.cli.installation import find_installation
+from mailguard.cli.output import config_option, json_option
 from mailguard.cli.why import local_time
 from mailguard.model.address import Address, AddressError
 from mailguard.model.envelope import Envelope, Recipient

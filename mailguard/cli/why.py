@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from mailguard.cli.installation import config_option, find_installation, json_option
+from mailguard.cli.installation import find_installation
+from mailguard.cli.output import config_option, json_option
 from mailguard.model.message import Message
 from mailguard.pipeline.explain import explain, summary
 from mailguard.state import record

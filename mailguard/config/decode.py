@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mailguard.pipeline.schema import shape_problems
+from mailguard.pipeline.shape import shape_problems
 from mailguard.pipeline.source import PolicyError, Problem, Source
 from mailguard.pipeline.texts import Texts
 

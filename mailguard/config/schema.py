@@ -7,25 +7,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mailguard.auth.accountcheck import mistakes
-from mailguard.auth.accounts import Directory
-from mailguard.auth.accountsfile import AccountsFile
-from mailguard.auth.throttle import AuthSettings
+from mailguard.auth.settings import AuthSettings
 from mailguard.config.decode import ConfigError, decode, read_source
-from mailguard.delivery.allowance import SubmissionSettings
-from mailguard.delivery.dnscheck import DnsCheckSettings
+from mailguard.delivery.dnscheck_settings import DnsCheckSettings
 from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
 from mailguard.delivery.report_settings import ReportSettings
+from mailguard.delivery.submission_settings import SubmissionSettings
 from mailguard.model.address import parse_domain
-from mailguard.net.acme import AcmeSettings
-from mailguard.net.listener import LimitSettings
 from mailguard.net.listening import ListenerSettings
-from mailguard.net.resolver import DnsSettings
-from mailguard.net.tls import TlsSettings
-from mailguard.observe.log import LogSettings
+from mailguard.net.settings import AcmeSettings, DnsSettings, LimitSettings, TlsSettings
+from mailguard.observe.settings import LogSettings
 from mailguard.pipeline.settings import PolicySettings
 from mailguard.pipeline.source import Problem, Source
 from mailguard.pipeline.texts import Texts
@@ -33,8 +28,11 @@ from mailguard.server.imap_settings import ImapSettings
 from mailguard.server.pop3_settings import Pop3Settings
 from mailguard.server.smtp_settings import SmtpSettings
 from mailguard.server.web_settings import WebSettings
-from mailguard.state.database import StateSettings
+from mailguard.state.settings import StateSettings
 from mailguard.store.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from mailguard.auth.accounts import Directory
 
 ENVIRONMENT = "MAILGUARD_CONFIG"
 SYSTEM = Path("/etc/mailguard/mailguard.toml")
@@ -163,6 +161,10 @@ def load_config(path: Path, overrides: Sequence[str] = (), texts: Texts | None =
 
 def load_accounts(path: Path, data_dir: Path, *, separator: str = "+", texts: Texts | None = None) -> Directory:
     """The directory of an accounts.toml. Raises ConfigError with every mistake."""
+    from mailguard.auth.accountcheck import mistakes  # most commands need mailguard.toml only
+    from mailguard.auth.accounts import Directory
+    from mailguard.auth.accountsfile import AccountsFile
+
     source = read_source(path, "`accounts` in mailguard.toml names it", texts)
     file = decode(source, AccountsFile)
     problems = [source.problem(where, text, cure) for where, text, cure in mistakes(file)]

@@ -9,33 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver
 from mailguard.protocol.autoconfig.records import Record
 
 DEADLINE = 7.0  # seconds for all questions together
 _PARALLEL = 64
 _PATIENCE = 6  # questions without any answer after which the DNS counts as dead
-
-
-class DnsCheckSettings(BaseModel):
-    """``[dns_check]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    addresses: tuple[str, ...] = Field(
-        default=(), description="our public addresses, as others see them; empty: those of the host name"
-    )
-    daily: bool = Field(default=True, description="check every day, and tell postmaster what has changed")
-    blocklists: tuple[str, ...] = Field(
-        default=("zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"),
-        description="DNS block lists on which our addresses must not stand",
-    )
-    reach: str = Field(
-        default="gmail.com", description="a domain whose mail server shows whether we get out on port 25; empty: none"
-    )
-    port: int = Field(default=53, ge=0, le=65535, description="port of the domains' own name servers; 0: ask none")
 
 
 class State(Enum):

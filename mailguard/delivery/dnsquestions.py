@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mailguard.delivery import dnsprobe, dnsweb
-from mailguard.delivery.dnscheck import Checked, DnsCheckSettings, Question, State
+from mailguard.delivery.dnscheck import Checked, Question, State
+from mailguard.delivery.dnscheck_settings import DnsCheckSettings
 from mailguard.delivery.dnsjudge import compare, judge
 from mailguard.net.authority import Authority, answers_of
 from mailguard.net.resolver import Resolver, addresses

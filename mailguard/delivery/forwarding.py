@@ -6,18 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import sqlalchemy as sa
 
 from mailguard.auth.accounts import Account
+from mailguard.delivery.forward_settings import Allowed
 from mailguard.model.address import Address, AddressError
 from mailguard.state.database import Database
 from mailguard.state.personal import forward, forward_consent
 
 MOST = 5  # addresses
 _FRESH = 3.0  # seconds until another worker's change is seen
-Allowed = Literal["anywhere", "here", "nowhere"]
 
 
 class ForwardError(ValueError):

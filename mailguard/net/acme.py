@@ -11,36 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mailguard.net.selfsigned import write_private
+from mailguard.net.settings import AcmeSettings
 
-LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 _PATIENCE = 120  # seconds for one order
-
-
-class AcmeSettings(BaseModel):
-    """``[acme]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    enabled: bool = Field(
-        default=False, description="get certificates from a CA and renew them, and agree to the CA's terms of service"
-    )
-    directory: str = Field(default=LETS_ENCRYPT, description="the CA's ACME directory (URL)")
-    staging: bool = Field(
-        default=False, description="use Let's Encrypt's trial system: no limits, but nobody trusts its certificates"
-    )
-    email: str = Field(default="", description="where the CA may write to; empty: nowhere")
-    names: tuple[str, ...] = Field(default=(), description="further host names for the certificate")
-    ca_file: str = Field(default="", description="who vouches for the CA's web server; empty: the system's")
-    caa: str = Field(default="letsencrypt.org", description="the CA's name in CAA records; empty: propose none")
-
-    @property
-    def url(self) -> str:
-        """The directory in use."""
-        return _STAGING if self.staging else self.directory
 
 
 class AcmeError(Exception):

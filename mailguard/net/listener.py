@@ -14,10 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mailguard.net import proxyproto
 from mailguard.net.listening import ListenerSettings
+from mailguard.net.settings import LimitSettings
 from mailguard.net.stream import Stream
 from mailguard.net.tls import TlsContexts
 
@@ -30,20 +29,6 @@ _BUSY = {
     "imap": b"* BYE too many connections\r\n",
     "pop3": b"-ERR [SYS/TEMP] too many connections\r\n",
 }
-
-
-class LimitSettings(BaseModel):
-    """``[limits]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    connections: int = Field(default=5000, ge=10, description="connections at a time, in each worker")
-    per_network: int = Field(
-        default=50, ge=1, description="of these, from one address (IPv6: one /64); the allow list of `[auth]` is exempt"
-    )
-    waiting_threads: int = Field(
-        default=24, ge=1, le=500, description="threads of each listener and worker kept waiting for connections"
-    )
 
 
 @dataclass(frozen=True, slots=True)

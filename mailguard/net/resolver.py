@@ -11,31 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import dns.reversename
-from pydantic import BaseModel, ConfigDict, Field
 
 from mailguard.net.dnsclient import DnsClient, Server
 from mailguard.net.dnswire import can_be
+from mailguard.net.settings import DnsSettings
 
 _Key = tuple[str, str]
 _PATIENT = 2.0  # seconds without an answer that say something of the server
-
-
-class DnsSettings(BaseModel):
-    """``[dns]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    nameservers: tuple[str, ...] = Field(
-        default=(), description="resolvers to ask, as `address` or `address:port`; empty: those of the system"
-    )
-    timeout: float = Field(default=5.0, gt=0, le=60, description="seconds one question may take in all")
-    cache_size: int = Field(default=10_000, ge=0, description="answers kept per worker")
-    failure_ttl: float = Field(
-        default=30.0, ge=0, le=300, description="seconds a question that failed is not asked again; 0: ask each time"
-    )
-    validating: bool = Field(
-        default=False, description="the resolver is ours and validates DNSSEC: believe its AD bit (DANE)"
-    )
 
 
 class DnsTemporaryError(Exception):

@@ -7,34 +7,11 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cryptography import x509
-from pydantic import BaseModel, ConfigDict, Field
 
-
-class CertificateSettings(BaseModel):
-    """``[[tls.domain]]``: a certificate of its own for some names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    names: tuple[str, ...] = Field(description="host names, as clients ask for them (SNI)", min_length=1)
-    certificate: Path = Field(description="PEM file: certificate, then intermediates; relative to mailguard.toml")
-    key: Path = Field(description="PEM file with the private key")
-
-
-class TlsSettings(BaseModel):
-    """``[tls]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    certificate: Path = Field(
-        default=Path("tls/certificate.pem"),
-        description="PEM file: certificate, then intermediates; relative to mailguard.toml",
-    )
-    key: Path = Field(default=Path("tls/key.pem"), description="PEM file with the private key")
-    domain: tuple[CertificateSettings, ...] = Field(default=(), description="certificates for further names")
-    minimum: Literal["1.2", "1.3"] = Field(default="1.2", description="lowest version of TLS for clients")
+from mailguard.net.settings import TlsSettings
 
 
 class TlsError(Exception):

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
-from pydantic import BaseModel, ConfigDict, Field
+from mailguard.observe.settings import LogSettings
 
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 import structlog  # noqa: E402
@@ -19,20 +19,7 @@ import structlog  # noqa: E402
 if sys.modules.get("rich") is None:
     del sys.modules["rich"]
 
-Level = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
-
-
-class LogSettings(BaseModel):
-    """``[log]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    level: Level = Field(default="info", description="`debug`, `info`, `warning` or `error`: what is worth a line")
-    form: Literal["text", "json"] = Field(default="text", description="`text` for people, `json` for programs")
-    file: Path | None = Field(
-        default=None, description="append to this file, relative to mailguard.toml; none: standard error"
-    )
 
 
 class Sink:
@@ -71,6 +58,15 @@ def make_log(settings: LogSettings, sink: Sink, *, now: Callable[[], float] = ti
         processors=[_exception, process],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
     ).bind()
+
+
+def silent_log() -> Any:
+    """A logger that nobody hears."""
+    return structlog.wrap_logger(None, processors=[_drop])
+
+
+def _drop(*_: Any) -> Any:
+    raise structlog.DropEvent
 
 
 class _SinkLogger:

@@ -23,8 +23,8 @@ from mailguard.pipeline.schema import (
     RuleModel,
     TestModel,
     parse_action,
-    shape_problems,
 )
+from mailguard.pipeline.shape import shape_problems
 from mailguard.pipeline.source import PolicyError, Problem, Source, did_you_mean, flatten
 from mailguard.pipeline.texts import Texts
 from mailguard.pipeline.verdict import Action

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from mailguard.auth.accounts import Account
 from mailguard.delivery import submission
 from mailguard.delivery.alert import held_mail
-from mailguard.delivery.allowance import Allowance, Excess, SubmissionSettings
+from mailguard.delivery.allowance import Allowance, Excess
 from mailguard.delivery.forward import LOOPS
 from mailguard.delivery.intake import Intake, Taken
 from mailguard.delivery.local import LocalDelivery, cure
 from mailguard.delivery.router import Route, Router
 from mailguard.delivery.spool import spooled
+from mailguard.delivery.submission_settings import SubmissionSettings
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.event import Accepted, Event

@@ -14,7 +14,8 @@ from pathlib import Path
 from mailguard.protocol.autoconfig import mozilla, outlook, pacc
 from mailguard.protocol.autoconfig.request import Provider, RequestError, host_domain, parse_address, parse_pox
 from mailguard.server.web_answer import EMPTY_404, TEXT, Answer, Asked
-from mailguard.server.web_settings import WebSettings, mta_sts_policy
+from mailguard.server.web_provider import mta_sts_policy
+from mailguard.server.web_settings import WebSettings
 from mailguard.server.web_template import PAGE, STYLE, page
 
 _HOUR = {"Cache-Control": "max-age=3600"}

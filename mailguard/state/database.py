@@ -9,22 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.pool import QueuePool
 
+from mailguard.state.settings import StateSettings
 from mailguard.state.sqlite import use_wal
 
 metadata = sa.MetaData()
 """Every table of the state database; each module under ``mailguard.state`` declares its own on it."""
-
-
-class StateSettings(BaseModel):
-    """``[state]`` of mailguard.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str = Field(default="", description="SQLAlchemy URL; empty: `state.db` (SQLite) in the data folder")
-    connections: int = Field(default=4, ge=1, le=64, description="database connections per worker")
 
 
 class Database:

@@ -27,9 +27,10 @@ from mailguard.pipeline.registry import Registry
 from mailguard.pipeline.replay import replay
 from mailguard.plugin import verify_dkim
 from mailguard.state import record
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeResolver, make_envelope, make_message, make_session
 
 LISTS = ('{ zone = "bl.example" }', '{ zone = "list.dnswl.org", kind = "allow" }')

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mailguard.app.health import BEAT, Health
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 

@@ -13,8 +13,9 @@ from mailguard.cli.main import run
 from mailguard.config.schema import load_config
 from mailguard.delivery.dnscheck import Checked, State
 from mailguard.net.resolver import DnsResolver
-from mailguard.state.database import Database, StateSettings
+from mailguard.state.database import Database
 from mailguard.state.migrate import prepare
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 from mailguard.testing.dns import DnsServer
 

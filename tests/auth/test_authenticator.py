@@ -11,10 +11,12 @@ from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.authenticator import Authenticator, AuthError
 from mailguard.auth.password import WeakPasswordError
-from mailguard.auth.throttle import AuthSettings, network_of
+from mailguard.auth.settings import AuthSettings
+from mailguard.auth.throttle import network_of
 from mailguard.model.event import Event, SignedIn
 from mailguard.protocol.sasl import PasswordCheck, Proven, begin
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 STRANGER = "192.0.2.9"

@@ -16,8 +16,9 @@ from mailguard.cli.doctor import examine
 from mailguard.cli.doctor_line import Line
 from mailguard.cli.main import run
 from mailguard.config.schema import load_config
-from mailguard.state.database import Database, StateSettings
+from mailguard.state.database import Database
 from mailguard.state.queue import queue_message, queue_recipient
+from mailguard.state.settings import StateSettings
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 
 
 @pytest.fixture
@@ -54,6 +57,29 @@ def test_list_and_filters(office: Path) -> None:
     assert ids(office, "--to", "u@x.test", "--from", "office.test") == ["m0"]
     assert ids(office, "--from", "<>") == []
     assert ids(office, "--older-than", "1h") == []
+
+
+def test_a_long_list_comes_in_tables_of_a_hundred(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailguard.cli.queue._ROWS", 1)
+    lines = run(office, "list").splitlines()
+    assert [line.split()[0] for line in lines] == ["id", "m0", "id", "m1"]
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_the_list_ends_in_silence_when_nobody_reads_on(office: Path, more: tuple[str, ...]) -> None:
+    database = Database(StateSettings(), office / "data")
+    store = Queue(database, office / "data/queue")
+    message, to = Message(b"Subject: hi\r\n\r\n"), [Recipient(Address("u", f"d{n}.test")) for n in range(3000)]
+    with database.write() as connection:  # more than a pipe holds
+        store.insert_rows(connection, [store.prepare(Envelope("m2", Address.parse("a@office.test")), message, to)])
+    database.close()
+    words = [sys.executable, "-m", "mailguard", "queue", "-c", str(office / "mailguard.toml"), "list", *more]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert "m0" in process.stdout.readline() + process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 0
 
 
 def test_why_speaks_in_sentences(office: Path) -> None:

@@ -28,8 +28,9 @@ from mailguard.delivery.relay_settings import QueueSettings, RelaySettings
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
 from mailguard.state.queue import queue_recipient
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeResolver
 
 

@@ -20,7 +20,8 @@ from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.event import Event
 from mailguard.model.message import Message
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeResolver
 
 RAW = b"From: a@office.test\r\nSubject: hello\r\n\r\n.dots\r\nbody\r\n"

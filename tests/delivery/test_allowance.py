@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from mailguard.delivery.alert import held_mail
-from mailguard.delivery.allowance import Allowance, SubmissionSettings
+from mailguard.delivery.allowance import Allowance
+from mailguard.delivery.submission_settings import SubmissionSettings
 from mailguard.model.address import Address
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 ANN = "ann@office.test"

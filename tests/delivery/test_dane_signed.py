@@ -18,7 +18,8 @@ from peer import Peer
 from pki import Authority
 
 from mailguard.model.event import Deferred, Delivered
-from mailguard.net.resolver import DnsResolver, DnsSettings, DnsTemporaryError
+from mailguard.net.resolver import DnsResolver, DnsTemporaryError
+from mailguard.net.settings import DnsSettings
 
 
 def _program(name: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from mailguard.delivery.dnscheck import BoundResolver, Checked, DnsCheckSettings, State, check
+from mailguard.delivery.dnscheck import BoundResolver, Checked, State, check
+from mailguard.delivery.dnscheck_settings import DnsCheckSettings
 from mailguard.delivery.dnsjudge import compare, judge
 from mailguard.delivery.dnsquestions import Office, questions
 from mailguard.net.resolver import Answer, DnsTemporaryError

@@ -15,7 +15,8 @@ from mailguard.delivery.router import Route, Router
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 
 RAW = b"From: ann@example.net\r\nSubject: hi\r\n\r\nbody\r\n"
 ALIAS = Address.parse("sales@office.test")

@@ -13,7 +13,8 @@ import webhost
 from pki import Authority
 
 from mailguard.model.event import Deferred, Delivered
-from mailguard.net.resolver import DnsResolver, DnsSettings
+from mailguard.net.resolver import DnsResolver
+from mailguard.net.settings import DnsSettings
 from mailguard.state.stspolicy import sts_policy
 from mailguard.testing import DnsServer
 

@@ -18,7 +18,8 @@ from mailguard.delivery.vacation import Vacation, Vacations
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.store.mailstore import MailStore
 from mailguard.testing import FakeClock
 

@@ -16,7 +16,8 @@ from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.event import Event, Held
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 
 OK = Reply.of(250, "2.0.0", "queued")
 LATER = Reply.of(451, "4.3.0", "later")

@@ -22,7 +22,8 @@ from mailguard.delivery.tlsreport import TlsReport
 from mailguard.model.address import Address
 from mailguard.net.dmarc import organisational_domain
 from mailguard.state import record
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock, FakeResolver
 
 TODAY = 20_000

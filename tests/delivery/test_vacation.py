@@ -14,7 +14,8 @@ from mailguard.delivery.vacation import AGAIN, Vacation, Vacations, reply, why_n
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 ANN = Account(

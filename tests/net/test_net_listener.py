@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from mailguard.net.listener import Census, LimitSettings, Listener, Peer
+from mailguard.net.listener import Census, Listener, Peer
 from mailguard.net.listening import ListenError, ListenerSettings, open_socket
 from mailguard.net.parking import Parking, Reason
 from mailguard.net.proxyproto import SIGNATURE, ProxyError, parse
 from mailguard.net.selfsigned import make_self_signed
+from mailguard.net.settings import LimitSettings, TlsSettings
 from mailguard.net.stream import Stream
-from mailguard.net.tls import TlsContexts, TlsError, TlsSettings
+from mailguard.net.tls import TlsContexts, TlsError
 
 
 def echo(stream: Stream, peer: Peer, settings: ListenerSettings) -> None:

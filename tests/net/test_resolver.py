@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from mailguard.net import dnsclient
-from mailguard.net.resolver import Answer, DnsResolver, DnsSettings, DnsTemporaryError, ask_all
+from mailguard.net.resolver import Answer, DnsResolver, DnsTemporaryError, ask_all
+from mailguard.net.settings import DnsSettings
 from mailguard.testing import DnsServer, FakeResolver
 
 ZONE = """

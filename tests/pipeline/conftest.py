@@ -15,8 +15,9 @@ from mailguard.pipeline.policy import Policy
 from mailguard.pipeline.record import Recorder
 from mailguard.pipeline.registry import Plugin, PluginError, wrap
 from mailguard.plugin import Finding, Options, PluginInfo, hookimpl
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
 from mailguard.state.history import History
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock, FakeResolver, MemoryStore
 
 

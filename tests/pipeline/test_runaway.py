@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from mailguard.net.resolver import DnsResolver, DnsSettings
+from mailguard.net.resolver import DnsResolver
+from mailguard.net.settings import DnsSettings
 from mailguard.pipeline.calls import Calls, HungryError, Job
 from mailguard.pipeline.pool import AbandonedError, CallTime, Pool
 from mailguard.pipeline.verdict import Action

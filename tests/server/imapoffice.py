@@ -14,15 +14,17 @@ import structlog
 from mailguard.auth.accounts import Account, Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.authenticator import Authenticator
-from mailguard.auth.throttle import AuthSettings
+from mailguard.auth.settings import AuthSettings
 from mailguard.model.event import Event
-from mailguard.net.listener import Census, LimitSettings, Listener
+from mailguard.net.listener import Census, Listener
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.parking import Parking
 from mailguard.net.selfsigned import make_self_signed
-from mailguard.net.tls import TlsContexts, TlsSettings
+from mailguard.net.settings import LimitSettings, TlsSettings
+from mailguard.net.tls import TlsContexts
 from mailguard.server.imap import ImapServer, ImapSettings
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.store.account import AccountStore
 from mailguard.store.watch import Bell
 

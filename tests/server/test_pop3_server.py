@@ -19,14 +19,16 @@ from scramp import ScramClient
 from mailguard.auth.accounts import Account, Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.authenticator import Authenticator
-from mailguard.auth.throttle import AuthSettings
-from mailguard.net.listener import Census, LimitSettings, Listener
+from mailguard.auth.settings import AuthSettings
+from mailguard.net.listener import Census, Listener
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.selfsigned import make_self_signed
-from mailguard.net.tls import TlsContexts, TlsSettings
+from mailguard.net.settings import LimitSettings, TlsSettings
+from mailguard.net.tls import TlsContexts
 from mailguard.protocol.pop3.downgrade import downgraded
 from mailguard.server.pop3 import Pop3Server, Pop3Settings
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.store.account import AccountStore
 
 USER, PASSWORD = "ann@office.test", "correct horse"

@@ -14,8 +14,9 @@ from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.net.listening import ListenerSettings
 from mailguard.server.web import WebApplication
+from mailguard.server.web_provider import providers
 from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_settings import WebSettings, providers
+from mailguard.server.web_settings import WebSettings
 from mailguard.server.web_setup import SetupPages
 from mailguard.testing import FakeClock
 

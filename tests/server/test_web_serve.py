@@ -15,7 +15,8 @@ import pytest
 import structlog
 
 from mailguard.net.selfsigned import make_self_signed
-from mailguard.net.tls import TlsContexts, TlsSettings
+from mailguard.net.settings import TlsSettings
+from mailguard.net.tls import TlsContexts
 from mailguard.server.web_cheroot import MAX_REQUESTS
 from mailguard.server.web_serve import http_server
 

@@ -14,8 +14,8 @@ from werkzeug.test import Client, TestResponse
 from mailguard.auth.accounts import Directory
 from mailguard.auth.accountsfile import AccountsFile
 from mailguard.auth.authenticator import Authenticator
+from mailguard.auth.settings import AuthSettings
 from mailguard.auth.signin import SignIns
-from mailguard.auth.throttle import AuthSettings
 from mailguard.auth.websession import WebSessions
 from mailguard.delivery.forwardconsent import Consents
 from mailguard.delivery.forwarding import Forwards
@@ -30,10 +30,12 @@ from mailguard.protocol.autoconfig.apple import sign
 from mailguard.server.web import WebApplication
 from mailguard.server.web_account import AccountPages, account_application
 from mailguard.server.web_guard import Guard
+from mailguard.server.web_provider import providers
 from mailguard.server.web_rate import RateLimit
-from mailguard.server.web_settings import WebSettings, providers
+from mailguard.server.web_settings import WebSettings
 from mailguard.server.web_setup import SetupPages
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 BASE = "https://mail.office.test"

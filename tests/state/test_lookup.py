@@ -4,9 +4,10 @@ import pytest
 import sqlalchemy as sa
 
 from mailguard.state import history
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
 from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mailguard.state import compare, migrate
-from mailguard.state.database import Database, StateSettings
+from mailguard.state.database import Database
+from mailguard.state.settings import StateSettings
 
 pytest.importorskip("psycopg", reason="needs psycopg (mailguard[postgresql])")
 _FOUND = [*Path("/usr/lib/postgresql").glob("*/bin"), *(Path(w).parent for w in [shutil.which("pg_ctl")] if w)]

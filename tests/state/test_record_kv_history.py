@@ -4,8 +4,9 @@ import pytest
 
 from mailguard.pipeline.record import Recorder
 from mailguard.state import history, record
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
 from mailguard.state.kv import KeyValueStore
+from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
 
 

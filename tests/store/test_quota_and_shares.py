@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailguard.delivery.quotamail import quota_mail, warner
-from mailguard.state.database import Database, StateSettings, metadata
+from mailguard.state.database import Database, metadata
+from mailguard.state.settings import StateSettings
 from mailguard.store.account import AccountStore, MailboxExistsError, MailboxNameError
 from mailguard.store.keeper import Keeper
 from mailguard.store.mailstore import MailStore, Owner

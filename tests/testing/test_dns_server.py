@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailguard.net.resolver import DnsResolver, DnsSettings, DnsTemporaryError
+from mailguard.net.resolver import DnsResolver, DnsTemporaryError
+from mailguard.net.settings import DnsSettings
 from mailguard.testing import DnsServer
 
 ZONE = """
