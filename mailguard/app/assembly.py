@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from mailguard.app.mail import opener
 from mailguard.app.parts import Parts, Shared, new_id
@@ -41,9 +40,6 @@ from mailguard.state.kv import KeyValueStore
 from mailguard.store.account import AccountStore
 from mailguard.store.keeper import Keeper
 from mailguard.store.mailstore import MailStore
-
-if TYPE_CHECKING:
-    pass
 
 
 def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.time) -> Parts:

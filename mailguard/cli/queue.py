@@ -162,7 +162,8 @@ def why(admin: QueueAdmin, ident: str) -> None:
 
 def explain(message: QueuedMessage, entry: QueuedRecipient, now: float) -> Iterator[str]:
     """The state of one recipient in sentences."""
-    yield f"It came in {_span(now - message.created)} ago and goes to {entry.destination}."
+    where = f"{entry.destination}, into {entry.recipient.mailbox}" if entry.recipient.mailbox else entry.destination
+    yield f"It came in {_span(now - message.created)} ago and goes to {where}."
     if entry.attempts:
         times = "once" if entry.attempts == 1 else f"{entry.attempts} times"
         yield f"It was tried {times}, last {_span(now - entry.last_at)} ago."
@@ -250,6 +251,7 @@ def _row(message: QueuedMessage, entry: QueuedRecipient) -> dict[str, Any]:
         "sender": message.envelope.reverse_path,
         "recipient": str(entry.recipient.address),
         "destination": entry.destination,
+        "mailbox": entry.recipient.mailbox,
         "state": "held" if entry.held else "sending" if leased else "waiting",
         "reason": entry.hold_reason,
         "size": message.size,

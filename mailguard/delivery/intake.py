@@ -18,6 +18,9 @@ from mailguard.model.reply import Reply
 from mailguard.pipeline.verdict import Action, Verdict
 from mailguard.state.quarantine import REASON
 
+JUNK = "Junk"
+"""The mailbox for what the policy calls junk."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -91,6 +94,8 @@ class Intake:
         key = recipient.address.key
         action = verdict.action_for(key)
         junk = action is Action.JUNK
+        if junk and route.accounts:
+            recipient = replace(recipient, mailbox=JUNK)
         # Nobody wants junk sent on, and nobody may lose it.
         reason = hold or (REASON if action is Action.QUARANTINE or (junk and not route.accounts) else "")
         relayed = bool(route.remote) and not route.forwarded
@@ -105,7 +110,7 @@ class Intake:
             plan.queued[""][key] = recipient
             where.append("queue")
         else:
-            box = "Junk" if junk else "INBOX"
+            box = recipient.mailbox or "INBOX"
             plan.boxes[box] |= {account.key: account for account in route.accounts}
             where += [f"{account.key}/{box}" for account in route.accounts]
             if route.remote:
@@ -140,8 +145,10 @@ class Intake:
                 plan.where[key] = [f"refused: {lost[key]}"]
                 continue
             new = [account for account in bad if account.key not in waiting]
-            if new:
-                self._local.put_off(envelope, message, new, recipient)
+            for mailbox in ("", JUNK):
+                some = [a for a in new if (a.key in plan.boxes["INBOX"]) is (mailbox == "")]
+                if some:
+                    self._local.put_off(envelope, message, some, replace(recipient, mailbox=mailbox))
             waiting |= {account.key for account in new}
             plan.where[key] += ["queue"] * bool(bad)
         return lost

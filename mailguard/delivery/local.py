@@ -127,25 +127,28 @@ class LocalDelivery:
         # An alias that stands in front of the account has had its turn where its marker says so.
         passed = not directory.is_alias(address) or loops_at(message, address.key)
         if account is not None and not account.disabled and passed:
-            return self.deliver_to(envelope, message, [account]).get(account.key, DELIVERED)
+            mailbox = recipient.mailbox or "INBOX"
+            return self.deliver_to(envelope, message, [account], mailbox).get(account.key, DELIVERED)
         route = self._router.route(address, may_relay=False)
         return route if isinstance(route, Reply) else self._by(route, envelope, message, recipient)
 
     def _by(self, route: Route, envelope: Envelope, message: Message, recipient: Recipient) -> Reply:
-        if self._forwarder is not None and route.remote:
+        # Nobody wants junk sent on; where the accounts have gone since, it still must not get lost.
+        remote = () if recipient.mailbox and route.accounts else route.remote
+        if self._forwarder is not None and remote:
             if self._forwarder.loops(message, recipient.address):
                 return LOOPS
             try:
-                self._forwarder.send_on(envelope, message, recipient, route.remote)
+                self._forwarder.send_on(envelope, message, recipient, remote)
             except (OSError, sa.exc.SQLAlchemyError) as error:
                 self._log.error(
                     "not sent on", id=envelope.id, to=str(recipient.address), error=str(error), cure=cure(error)
                 )
                 return LATER
-        failed = self.deliver_to(envelope, message, route.accounts)
+        failed = self.deliver_to(envelope, message, route.accounts, recipient.mailbox or "INBOX")
         if not failed:
             return DELIVERED
-        if len(failed) == len(route.accounts) and not route.remote:
+        if len(failed) == len(route.accounts) and not remote:
             return next(iter(failed.values()))
         # Those who have it must not get it again with the next attempt: the others wait on their own.
         left = [account for account in route.accounts if account.key in failed]

@@ -148,6 +148,7 @@ class Queue:
             "domain": recipient.address.domain,
             "notify": " ".join(sorted(recipient.notify)),
             "orcpt": recipient.orcpt,
+            "mailbox": recipient.mailbox,
             "destination": self.destination(envelope, recipient.address),
             "state": state,
             "hold_reason": reason,

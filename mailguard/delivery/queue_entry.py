@@ -90,7 +90,7 @@ def recipient_from(row: Any) -> QueuedRecipient:
     """The recipient of a row of ``queue_recipient``."""
     return QueuedRecipient(
         row=row.id,
-        recipient=Recipient(Address(row.local, row.domain), frozenset(row.notify.split()), row.orcpt),
+        recipient=Recipient(Address(row.local, row.domain), frozenset(row.notify.split()), row.orcpt, row.mailbox),
         destination=row.destination,
         attempts=row.attempts,
         due_at=row.due_at,

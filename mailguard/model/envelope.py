@@ -12,12 +12,14 @@ class Recipient:
     """One forward path.
 
     ``address`` is as given in RCPT TO; ``notify`` holds ``SUCCESS FAILURE DELAY`` or only ``NEVER``, empty for
-    the default (RFC 3461 §4.1); ``orcpt`` is ``type;xtext`` as received, or ``""``.
+    the default (RFC 3461 §4.1); ``orcpt`` is ``type;xtext`` as received, or ``""``. ``mailbox`` is where a verdict
+    wants it, such as ``Junk``, ``""`` for the INBOX; it is ours alone and never sent on.
     """
 
     address: Address
     notify: frozenset[str] = frozenset()
     orcpt: str = ""
+    mailbox: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ queue_recipient = sa.Table(
     sa.Column("domain", sa.Text, nullable=False),
     sa.Column("notify", sa.Text, nullable=False),
     sa.Column("orcpt", sa.Text, nullable=False),
+    sa.Column("mailbox", sa.Text, nullable=False, server_default=""),  # of an account here; empty for the INBOX
     sa.Column("destination", sa.Text, nullable=False),
     sa.Column("rerouted", sa.Boolean, nullable=False, default=False),
     sa.Column("state", sa.SmallInteger, nullable=False, default=QUEUED),

@@ -16,6 +16,7 @@ from mailguard.delivery.forward import Forwarder
 from mailguard.delivery.intake import Intake, Taken
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.queue import Queue
+from mailguard.delivery.queue_admin import Filter, QueueAdmin
 from mailguard.delivery.router import Route, Router
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
@@ -32,6 +33,7 @@ FILE = {
     "alias": [
         {"address": "all@office.test", "to": ["ann@office.test", "bob@office.test", "out@elsewhere.test"]},
         {"address": "out@office.test", "to": ["out@elsewhere.test"]},
+        {"address": "both@office.test", "to": ["ann@office.test", "out@elsewhere.test"]},
         {"address": "carl@office.test", "to": ["carl@office.test", "ann@office.test"]},
     ],
 }
@@ -40,9 +42,10 @@ FILE = {
 class Office:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.now = 1000.0
         self.database = Database(StateSettings(), folder)
         metadata.create_all(self.database.engine)
-        self.queue = Queue(self.database, folder / "queue", now=lambda: 1000.0)
+        self.queue = Queue(self.database, folder / "queue", now=lambda: self.now)
         self.router = Router(Directory.build(AccountsFile.model_validate(FILE), folder))
         stores = MailStore(folder / "index", "mx.test")
         self.broken: dict[str, int] = {}
@@ -54,9 +57,16 @@ class Office:
 
         forwarder = Forwarder(self.queue, None)
         self.local = LocalDelivery(self.router, open_store, structlog.get_logger(), forwarder, queue=self.queue)
-        self.intake = Intake(self.local, forwarder, self.queue, now=lambda: 1000.0)
+        self.intake = Intake(self.local, forwarder, self.queue, now=lambda: self.now)
 
-    def take(self, *rcpts: str | Recipient, action: Action = Action.ACCEPT, hold_until: int = 0, **more: Any) -> Taken:
+    def take(
+        self,
+        *rcpts: str | Recipient,
+        action: Action = Action.ACCEPT,
+        verdict: Verdict | None = None,
+        hold_until: int = 0,
+        **more: Any,
+    ) -> Taken:
         recipients = tuple(r if isinstance(r, Recipient) else Recipient(Address.parse(r)) for r in rcpts)
         routes = {}
         for r in recipients:
@@ -64,7 +74,7 @@ class Office:
             assert isinstance(route, Route)
             routes[r.address.key] = route
         envelope = Envelope("m1", Address.parse("a@x.test"), recipients, hold_until=hold_until)
-        return self.intake.take(envelope, Message(RAW), routes, Verdict(action), **more)
+        return self.intake.take(envelope, Message(RAW), routes, verdict or Verdict(action), **more)
 
     def files(self, user: str, folder: str = "") -> list[Path]:
         path = self.folder / "mail/office.test" / user / folder / "new"
@@ -108,6 +118,41 @@ def test_junk_quarantine_and_discard(office: Office) -> None:
     assert office.take("ann@office.test", action=Action.QUARANTINE).where == {"ann@office.test": "quarantine"}
     assert office.take("ann@office.test", action=Action.DISCARD).where == {"ann@office.test": "discarded"}
     assert office.files("ann") == [] and office.queued("elsewhere.test") == [] == office.queued("office.test")
+
+
+@pytest.mark.parametrize("why", ["success", "later", "broken", "held"])
+def test_junk_that_had_to_wait_is_still_junk(office: Office, why: str) -> None:
+    to = Recipient(Address.parse("all@office.test"), frozenset({"SUCCESS"} if why == "success" else ()))
+    office.broken = {"ann": errno.EIO, "bob": errno.EIO} if why == "broken" else {}
+    hold = {"hold": "too much"} if why == "held" else {}
+    office.take(to, action=Action.JUNK, hold_until=2000 if why == "later" else 0, **hold)
+    assert office.files("ann", ".Junk") == []
+    office.broken.clear()
+    office.now = 3000.0
+    QueueAdmin(office.queue).release(Filter())
+    assert set(office.deliver_queued()) == {"250 2.1.5 delivered"}
+    for user in ("ann", "bob"):
+        assert (len(office.files(user, ".Junk")), office.files(user)) == (1, [])
+    assert office.queued("elsewhere.test") == []  # nobody wants junk sent on
+
+
+def test_each_account_that_waits_has_its_own_mailbox(office: Office) -> None:
+    office.broken = {"ann": errno.EIO, "bob": errno.EIO}
+    verdict = Verdict(Action.ACCEPT, per_recipient={"all@office.test": Action.JUNK})
+    office.take("all@office.test", "ann@office.test", verdict=verdict)
+    office.broken.clear()
+    office.deliver_queued()
+    assert (len(office.files("ann")), office.files("ann", ".Junk")) == (1, [])
+    assert (len(office.files("bob", ".Junk")), office.files("bob")) == (1, [])
+
+
+def test_junk_whose_account_is_gone_when_its_time_comes_is_not_lost(office: Office) -> None:
+    office.take("both@office.test", action=Action.JUNK, hold_until=2000)
+    file = {**FILE, "account": FILE["account"][1:], "alias": [{"address": "both@office.test", "to": ["x@y.test"]}]}
+    office.router.directory = Directory.build(AccountsFile.model_validate(file), office.folder)
+    office.now = 3000.0
+    assert office.deliver_queued() == ["250 2.1.5 delivered"]
+    assert office.queued("y.test") == ["x@y.test"]
 
 
 def test_on_hold_all_of_it_waits(office: Office) -> None:

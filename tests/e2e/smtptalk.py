@@ -6,6 +6,7 @@ import base64
 import contextlib
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import installed
 
 USER1, USER2 = installed.USERS
 PASSWORD = installed.PASSWORD
+NO_DNS = 'dns.nameservers=["127.0.0.1:9"]'
 
 
 def unchecked() -> ssl.SSLContext:
@@ -118,3 +120,33 @@ def leftovers(server: Any) -> list[str]:
     data = server.folder / "data"
     found = [str(path) for path in data.glob("mail/*/*/tmp/*")]
     return found + [str(path) for path in data.glob("spool/*")]
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *settings: str, policy: str = "", plugin: str = "") -> Iterator[Any]:
+    """A running server on this folder, with this policy and this loose plugin."""
+    made = installed.Installed(folder, settings=[NO_DNS, *settings])
+    (folder / "policy.toml").write_text(policy)
+    if plugin:
+        (folder / "plugins").mkdir()
+        (folder / "plugins/stuck.py").write_text(plugin)
+    made.add_users()
+    try:
+        made.start()
+        yield made
+        made.stop()
+    finally:
+        made.close()
+
+
+def send(server: Any, subject: str, *, rcpt: str = USER1, size: int = 100, timeout: float = 60) -> str:
+    """The reply to a whole message."""
+    with Talk(server.port(25), timeout=timeout) as talk:
+        talk.open(rcpt)
+        reply: str = talk.data(f"Subject: {subject}\r\n\r\n".encode() + b"line of text\r\n" * (size // 14))
+        return reply
+
+
+def has(server: Any, subject: str, user: str = USER1, box: str = "") -> bool:
+    """Whether a mailbox holds a message of this subject."""
+    return any(f"Subject: {subject}\r\n".encode() in raw for raw in mails(server, user, box))

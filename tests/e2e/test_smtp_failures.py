@@ -21,38 +21,8 @@ import smtptalk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-Talk, mails, USER1, USER2 = smtptalk.Talk, smtptalk.mails, smtptalk.USER1, smtptalk.USER2
-
-NO_DNS = 'dns.nameservers=["127.0.0.1:9"]'
-
-
-@contextlib.contextmanager
-def serving(folder: Path, *settings: str, policy: str = "", plugin: str = "") -> Iterator[Any]:
-    """A running server on this folder, with this policy and this loose plugin."""
-    made = smtptalk.installed.Installed(folder, settings=[NO_DNS, *settings])
-    (folder / "policy.toml").write_text(policy)
-    if plugin:
-        (folder / "plugins").mkdir()
-        (folder / "plugins/stuck.py").write_text(plugin)
-    made.add_users()
-    try:
-        made.start()
-        yield made
-        made.stop()
-    finally:
-        made.close()
-
-
-def send(server: Any, subject: str, *, rcpt: str = USER1, size: int = 100, timeout: float = 60) -> str:
-    """The reply to a whole message."""
-    with Talk(server.port(25), timeout=timeout) as talk:
-        talk.open(rcpt)
-        reply: str = talk.data(f"Subject: {subject}\r\n\r\n".encode() + b"line of text\r\n" * (size // 14))
-        return reply
-
-
-def has(server: Any, subject: str, user: str = USER1) -> bool:
-    return any(f"Subject: {subject}\r\n".encode() in raw for raw in mails(server, user))
+Talk, mails, serving, send, has = smtptalk.Talk, smtptalk.mails, smtptalk.serving, smtptalk.send, smtptalk.has
+USER1, USER2 = smtptalk.USER1, smtptalk.USER2
 
 
 @contextlib.contextmanager

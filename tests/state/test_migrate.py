@@ -13,6 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from mailguard.delivery.forwarding import Forwards
+from mailguard.delivery.queue import Queue
+from mailguard.model.address import Address
+from mailguard.model.envelope import Recipient
 from mailguard.state import compare, migrate
 from mailguard.state.database import Database
 from mailguard.state.settings import StateSettings
@@ -187,4 +190,24 @@ def test_forwards_from_before_there_was_consent_go_on(database: Database) -> Non
     forwards = Forwards(database, "anywhere", lambda domain: domain == "office.test")
     found = forwards.active("ann@office.test")
     assert found is not None and list(map(str, found.targets)) == ["home@x.test", "bob@office.test"]
+    database.close()
+
+
+def test_what_waits_in_the_queue_of_an_older_version_is_delivered(tmp_path: Path, database: Database) -> None:
+    with database.write() as connection:
+        migrate.upgrade(connection, "0003")
+        connection.exec_driver_sql(
+            "INSERT INTO queue_message VALUES ('m', 'm', 'a@x.test', 'x.test', 1.0, 9, 0, 0, 0, 0, '', '')"
+        )
+        old = sa.Table("queue_recipient", sa.MetaData(), autoload_with=connection)
+        row = {column.name: "" if isinstance(column.type, sa.Text) else 0 for column in old.c if column.name != "id"}
+        connection.execute(
+            old.insert().values(
+                row | {"message_id": "m", "local": "ann", "domain": "office.test", "destination": "office.test"}
+            )
+        )
+    migrate.prepare(database)
+    (work,) = Queue(database, tmp_path / "queue").claim("office.test", limit=9, lease_seconds=60)
+    (waiting,) = work.recipients
+    assert waiting.recipient == Recipient(Address.parse("ann@office.test"))
     database.close()
