@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mailguard.model.event import Bounced, Deferred, Delivered, Event, PluginFault, Refused, SignedIn
+from mailguard.model.event import Accepted, Bounced, Deferred, Delivered, Event, PluginFault, Refused, SignedIn
 
 _CAPACITY = 50_000
 _PAUSE = 0.05  # seconds
+_NAMES = 500  # characters of recipients in one line
 
 
 class Bus:
@@ -58,6 +59,9 @@ class Bus:
 
     def _write(self, event: Event) -> None:
         match event:
+            case Accepted():
+                who = {"user": event.user, "from_": event.mail_from, "to": ", ".join(event.recipients)[:_NAMES]}
+                self._log.info("accepted", id=event.id, **who, size=event.size)
             case Refused():
                 who = {"from_": event.mail_from, "to": event.rcpt_to, "peer": event.peer_ip}
                 self._log.info(f"refused at {event.stage}", id=event.id, **who, reply=str(event.reply))

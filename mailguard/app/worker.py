@@ -64,6 +64,7 @@ class Worker:
                 tls=plan.tls,
                 log=self._log,
                 on_refused=self._refused,
+                new_id=new_id,
             )
             for settings, sock in sockets
             if settings.kind in self._parts.handlers
@@ -149,7 +150,7 @@ class Worker:
             return
         self._busy[peer.ip] = now
         role = Role.MX if listener.kind == "smtp" else Role.LMTP if listener.kind == "lmtp" else Role.SUBMISSION
-        session = Session(new_id(), peer.ip, peer.port, peer.local_port, role)
+        session = Session(peer.id, peer.ip, peer.port, peer.local_port, role)
         reply = Reply.of(421, "4.3.2", f"too many connections (limits.{limit}), try again later")
         self._parts.engine.refused_connection(session, reply)
 

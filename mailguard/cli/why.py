@@ -17,6 +17,7 @@ from mailguard.model.message import Message
 from mailguard.pipeline.explain import explain, summary
 from mailguard.state import record
 from mailguard.state.record import Record
+from mailguard.store.maildir import ident_of
 
 _OURS = re.compile(r"\bid=([^;\s]+)")
 _AGO = re.compile(r"(\d+)([mhdw])\Z")
@@ -48,12 +49,13 @@ def why(name: str, as_json: bool, config: Path | None) -> None:
 
 
 def names_in(path: Path) -> list[str]:
-    """The ids a message's file goes by: ours in X-Mailguard, then its Message-ID. Raises ClickException."""
+    """The ids a message's file goes by: ours in X-Mailguard and in its name, then its Message-ID. Raises
+    ClickException."""
     message = Message(path.read_bytes())
     ours = _OURS.findall(message.get("X-Mailguard"))
-    names = [name for name in (*ours[:1], message.get("Message-ID")) if name]
+    names = [name for name in (*ours[:1], ident_of(path.name), message.get("Message-ID")) if name]
     if not names:
-        raise click.ClickException(f"{path} has neither an X-Mailguard nor a Message-ID field")
+        raise click.ClickException(f"{path} has neither an X-Mailguard nor a Message-ID field, nor an id in its name")
     return names
 
 

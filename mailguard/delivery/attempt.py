@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from mailguard.delivery.bounce import Fate, Reporter, wanted
+from mailguard.delivery.cure import cure
 from mailguard.delivery.queue import Prepared, Queue
 from mailguard.delivery.queue_entry import QueuedMessage, QueuedRecipient, Settlement, Work
 from mailguard.delivery.relay import Relay, Sent
@@ -88,7 +89,7 @@ class Attempt:
         except FileNotFoundError:
             return self._missing(work)
         except OSError as error:
-            self._log.error("a queued message cannot be read", id=work.message.id, error=str(error))
+            self._log.error("a queued message cannot be read", **_named(work), error=str(error), cure=cure(error))
             reply = Reply.of(451, "4.3.0", f"our copy of the message cannot be read: {error.strerror}")
             self._put_off(work, reply)
             return Sent((reply,) * len(work.recipients), local=True)
@@ -100,7 +101,7 @@ class Attempt:
         # Perhaps a file system is not mounted yet: three looks, then its sender must be told.
         patience = max(r.attempts for r in work.recipients) < _LOOKS
         self._log.error(
-            "a queued message is missing", id=work.message.id, file=str(self._queue.bodies.path(work.message.id))
+            "a queued message is missing", **_named(work), file=str(self._queue.bodies.path(work.message.id))
         )
         if patience:
             reply = Reply.of(451, "4.3.0", "our copy of the message is missing")
@@ -147,7 +148,7 @@ class Attempt:
             notices = self._notices(work.message, message, outcome)
         except (OSError, sa.exc.SQLAlchemyError) as error:
             # The report cannot be written, so its recipient stays in the queue: nobody is dropped in silence.
-            self._log.error("a delivery report cannot be written", id=work.message.id, error=str(error))
+            self._log.error("a delivery report cannot be written", **_named(work), error=str(error), cure=cure(error))
             self._put_off(work, Reply.of(451, "4.3.1", "our disk is full"))
             return
         self._settler.add(Settled(outcome.settlements, notices, outcome.events))
@@ -223,3 +224,7 @@ class Attempt:
                     for f in fates
                 ]
         return notices
+
+
+def _named(work: Work) -> dict[str, str]:
+    return {"id": work.message.envelope.id, "entry": work.message.id}

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mailguard.auth.accounts import Account
+from mailguard.delivery.cure import cure
 from mailguard.delivery.forward import LOOPS, Forwarder
 from mailguard.delivery.personal import Personal
 from mailguard.delivery.queue import Queue
@@ -24,24 +25,6 @@ from mailguard.store.account import AccountStore, MailboxNameError
 DELIVERED = Reply.of(250, "2.1.5", "delivered")
 LATER = Reply.of(451, "4.3.0", "the mailbox cannot take the message now")
 DISK_FULL = Reply.of(452, "4.3.1", "the server's disk is full")
-
-
-_CURES = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "raise the disk quota of the server's user",
-    errno.EROFS: "the file system is mounted read-only: see `dmesg`, remount it",
-    errno.EACCES: "the folder must belong to the server's user",
-    errno.EPERM: "the folder must belong to the server's user",
-    errno.EIO: "the disk is failing: see `dmesg`",
-    errno.EMFILE: "raise LimitNOFILE",
-}
-
-
-def cure(error: Exception) -> str:
-    """What to do about an error of the store or the queue, for the log."""
-    if isinstance(error, OSError):
-        return _CURES.get(error.errno or 0, "see the file system of the data folder")
-    return "see the state database: its disk may be full, or another program holds its lock"
 
 
 class LocalDelivery:
@@ -89,7 +72,7 @@ class LocalDelivery:
         for account in accounts:
             try:
                 store = self._open(account)
-                first = self._one(store, chunks, first, mailbox)
+                first = self._one(store, chunks, first, mailbox, envelope.id)
             except (OSError, MailboxNameError) as error:
                 self._log.error(
                     "delivery failed", id=envelope.id, account=account.key, error=str(error), cure=cure(error)
@@ -108,14 +91,15 @@ class LocalDelivery:
         chunks: tuple[bytes, memoryview],
         first: Path | None,
         mailbox: str,
+        ident: str,
     ) -> Path:
         if first is not None:
             try:
-                store.deliver_link(first, mailbox)
+                store.deliver_link(first, mailbox, ident=ident)
             except OSError:  # another file system, or moved by its reader already: write it once more
-                store.deliver(chunks, mailbox)
+                store.deliver(chunks, mailbox, ident=ident)
             return first
-        return store.deliver(chunks, mailbox)
+        return store.deliver(chunks, mailbox, ident=ident)
 
     def deliver(self, envelope: Envelope, message: Message, recipients: Sequence[Recipient]) -> list[Reply]:
         """What the queue asks: one reply for each recipient of ours."""

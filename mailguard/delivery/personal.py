@@ -41,7 +41,7 @@ class Personal:
 
     def moves_on(self, envelope: Envelope, message: Message, account: Account) -> bool:
         """Sends the message on where the owner wants no copy here; False where it is to be delivered, too."""
-        wanted = self._forward(message, account)
+        wanted = self._forward(envelope, message, account)
         if wanted is None or wanted.keep or not self._send_on(envelope, message, account, wanted):
             return False
         self._answer(envelope, message, account)
@@ -49,16 +49,18 @@ class Personal:
 
     def delivered(self, envelope: Envelope, message: Message, account: Account) -> None:
         """Sends a copy on and answers, as the owner wants it, after the message has reached the mailbox."""
-        wanted = self._forward(message, account)
+        wanted = self._forward(envelope, message, account)
         if wanted is not None and wanted.keep:
             self._send_on(envelope, message, account, wanted)
         self._answer(envelope, message, account)
 
-    def _forward(self, message: Message, account: Account) -> Forward | None:
+    def _forward(self, envelope: Envelope, message: Message, account: Account) -> Forward | None:
         try:
             wanted = self.forwards.active(account.key)
         except sa.exc.SQLAlchemyError as error:
-            self.log.error("forwards cannot be read; delivered here only", account=account.key, error=str(error))
+            self.log.error(
+                "forwards cannot be read; delivered here only", id=envelope.id, account=account.key, error=str(error)
+            )
             return None
         if wanted is None:
             return None

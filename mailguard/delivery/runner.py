@@ -21,6 +21,7 @@ from mailguard.delivery.queue_body import ORPHANS
 from mailguard.delivery.queue_entry import Work
 from mailguard.delivery.relay_settings import DestinationSettings, QueueSettings
 from mailguard.delivery.settler import Settler
+from mailguard.observe.log import about
 from mailguard.state.queue import URGENT
 
 _SCAN_AT_MOST_EVERY = 0.05  # seconds
@@ -205,6 +206,7 @@ class Runner:
         except Exception as error:  # a worker's fault must not end the runner; the lease gives its work back
             self._log.error("a delivery worker failed", destination=destination, error=repr(error), exc_info=True)
         finally:
+            about("")
             with self._lock:
                 pace.active -= 1
                 self._threads.discard(threading.current_thread())
@@ -235,6 +237,7 @@ class Runner:
 
     def _one(self, work: Work, pace: Pace) -> None:
         now = self._now()
+        about(work.message.envelope.id)
         with self._lock:
             pace.took()
             blocked = pace.blocked(now)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mailguard.net import proxyproto
@@ -34,13 +34,15 @@ _BUSY = {
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The two ends of a connection: the client's address (without a zone) and ours; ports are 0, addresses
-    ``"local"`` on a Unix socket. ``proxied`` says that a proxy told us so."""
+    ``"local"`` on a Unix socket. ``proxied`` says that a proxy told us so. ``id`` names the connection in every log
+    line."""
 
     ip: str
     port: int
     local_ip: str
     local_port: int
     proxied: bool = False
+    id: str = ""
 
 
 Handler = Callable[[Stream, Peer, ListenerSettings], bool | None]
@@ -84,7 +86,7 @@ class Listener:
 
     Threads wait in accept(); one that takes a connection while no other waits starts its successor, and ends
     after its connection if enough are waiting. ``handler`` raises nothing but OSError; anything else is logged.
-    ``on_refused(peer, settings, limit)`` hears of connections refused for a limit.
+    ``on_refused(peer, settings, limit)`` hears of connections refused for a limit. ``new_id`` makes a connection's id.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Listener:
         log: Any,
         first_threads: int = 1,
         on_refused: Callable[[Peer, ListenerSettings, str], None] = lambda *_: None,
+        new_id: Callable[[], str] = lambda: "",
     ) -> None:
         self.sock = sock
         self.settings = settings
@@ -108,6 +111,7 @@ class Listener:
         self._log = log
         self._first_threads = first_threads
         self._on_refused = on_refused
+        self._new_id = new_id
         self._waiting = 0
         self._streams: set[Stream] = set()
         self._lock = threading.Lock()
@@ -172,7 +176,7 @@ class Listener:
     def _serve(self, sock: socket.socket) -> None:
         try:
             stream = Stream(sock)
-            peer = _peer(sock)
+            peer = replace(_peer(sock), id=self._new_id())
         except OSError:
             sock.close()  # gone before we could look
             return
@@ -186,14 +190,18 @@ class Listener:
             stream.on_close = lambda: self._ended(stream, peer)
             kept = self._handle(stream, peer)
         except (OSError, proxyproto.ProxyError) as error:
-            self._log.debug("connection ended", kind=self.settings.kind, peer=peer.ip, error=str(error))
+            self._log.debug("connection ended", **self._named(peer), error=str(error))
         except Exception as error:
-            self._log.error("a connection failed", kind=self.settings.kind, peer=peer.ip, exc_info=error)
+            self._log.error("a connection failed", **self._named(peer), exc_info=error)
         finally:
             if not kept:
                 stream.close()
 
+    def _named(self, peer: Peer) -> dict[str, str]:
+        return {"kind": self.settings.kind, "peer": peer.ip, "id": peer.id}
+
     def _handle(self, stream: Stream, peer: Peer) -> bool:
+        self._log.debug("connected", **self._named(peer))
         with self._lock:
             self._streams.add(stream)
         if self.settings.implicit_tls:
@@ -202,7 +210,7 @@ class Listener:
             try:
                 stream.start_tls(self.tls.server_context())
             except (ssl.SSLError, OSError) as error:
-                self._log.info("TLS handshake failed", kind=self.settings.kind, peer=peer.ip, error=str(error))
+                self._log.info("TLS handshake failed", **self._named(peer), error=str(error))
                 return False
         stream.set_deadline(None)
         return bool(self.handler(stream, peer, self.settings))
@@ -214,7 +222,7 @@ class Listener:
         self._census.leave(peer.ip)
 
     def _refuse(self, stream: Stream, peer: Peer, limit: str) -> None:
-        self._log.warning("connection refused", kind=self.settings.kind, peer=peer.ip, limit=f"limits.{limit}")
+        self._log.warning("connection refused", **self._named(peer), limit=f"limits.{limit}")
         self._on_refused(peer, self.settings, limit)
         if text := _BUSY.get(self.settings.kind):
             stream.write(text)
@@ -234,7 +242,7 @@ class Listener:
         stream.sock.recv(header.length)
         if not header.ip:
             return peer
-        return Peer(header.ip, header.port, header.local_ip, header.local_port, proxied=True)
+        return Peer(header.ip, header.port, header.local_ip, header.local_port, proxied=True, id=peer.id)
 
 
 def _peek(stream: Stream, at_least: int) -> bytes:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ import structlog  # noqa: E402
 if sys.modules.get("rich") is None:
     del sys.modules["rich"]
 
+_about: ContextVar[str] = ContextVar("about", default="")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
 
 
@@ -45,6 +47,11 @@ class Sink:
         self._lock = threading.Lock()
 
 
+def about(id: str) -> None:
+    """From here on every line that this thread writes and that names no id carries this one; ``""``: none."""
+    _about.set(id)
+
+
 def make_log(settings: LogSettings, sink: Sink, *, now: Callable[[], float] = time.time) -> Any:
     """A structlog logger that writes to ``sink``; ``log.info("what happened", name=value)``."""
     render = _json if settings.form == "json" else _text
@@ -55,7 +62,7 @@ def make_log(settings: LogSettings, sink: Sink, *, now: Callable[[], float] = ti
     # Bound at once: a logger that is still to be set up looks its settings up at every line.
     return structlog.wrap_logger(
         _SinkLogger(sink),
-        processors=[_exception, process],
+        processors=[_exception, _identified, process],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
     ).bind()
 
@@ -87,6 +94,12 @@ def _exception(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mu
         import traceback
 
         event["traceback"] = "".join(traceback.format_exception(error)).rstrip()
+    return event
+
+
+def _identified(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if "id" not in event and (id := _about.get()):
+        event["id"] = id
     return event
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -104,7 +105,8 @@ class Calls:
     def _submit(self, job: Job, call: Callable[[], Any]) -> Future[Any] | Callable[[], Any]:
         if job.quick:
             return call
-        return (self._at_once(call) if job.repeatable else None) or self._pool.submit(call)
+        # What a plugin writes into the log on another thread is still about this message.
+        return (self._at_once(call) if job.repeatable else None) or self._pool.submit(partial(copy_context().run, call))
 
     def _at_once(self, call: Callable[[], Any]) -> Callable[[], Any] | None:
         """What came of a call that may not wait for the DNS; None if it would have had to."""

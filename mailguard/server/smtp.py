@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mailguard.auth.accounts import Account
 from mailguard.auth.authenticator import Authenticator
-from mailguard.delivery.local import cure
+from mailguard.delivery.cure import cure
 from mailguard.delivery.spool import Spool
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session
@@ -16,6 +16,7 @@ from mailguard.net.listener import Peer
 from mailguard.net.listening import ListenerSettings
 from mailguard.net.stream import HungUpError, Stream, StreamTimeoutError
 from mailguard.net.tls import TlsContexts
+from mailguard.observe.log import about
 from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.inspection import Inspection
 from mailguard.protocol.sasl import Challenge
@@ -69,7 +70,8 @@ class _Connection:
         self._service = service
         self._desk = service.desk
         self._stream = stream
-        self._session = Session(service.desk.new_id(), peer.ip, peer.port, peer.local_port, role, tls=stream.tls)
+        id, self._messages = peer.id or service.desk.new_id(), 0
+        self._session = Session(id, peer.ip, peer.port, peer.local_port, role, tls=stream.tls)
         self._sign_in = self._make_sign_in(peer.ip)
         self._core = SmtpServer(self._profile())
         self._inspection: Inspection | None = None
@@ -118,6 +120,7 @@ class _Connection:
     def run(self) -> None:
         """Reads, answers, writes."""
         self._stream.timeout = self._desk.settings.timeout
+        about(self._session.id)
         try:
             # Who may say XCLIENT is a stranger's voice: the stranger is looked at once he is known.
             if not self._core.profile.xclient and self._turned_away():
@@ -143,6 +146,7 @@ class _Connection:
             raise
         finally:
             self._drop()
+            about("")
 
     def _turned_away(self) -> bool:
         self._inspection = self._service.engine.connect(self._session)
@@ -175,8 +179,7 @@ class _Connection:
     def _lost(self, reason: str) -> None:
         if self._transaction is not None:
             where = "in the middle of a message" if self._core.receiving else "in a transaction"
-            ident = self._transaction.envelope.id
-            self._desk.log.info(f"connection lost {where}", id=ident, session=self._session.id, reason=reason)
+            self._desk.log.info(f"connection lost {where}", id=self._transaction.envelope.id, reason=reason)
 
     def _drop(self) -> None:
         if self._transaction is not None:
@@ -185,6 +188,7 @@ class _Connection:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+        about(self._session.id)
 
     def _answer_all(self) -> bool:
         core = self._core
@@ -264,9 +268,13 @@ class _Connection:
         self._inspection = self._inspection or self._service.engine.connect(self._session)
         if self._inspection.verdict.reply is not None:
             return self._inspection.verdict.reply
-        made = Transaction.begin(self._desk, self._session, self._account, self._inspection, mail)
+        # A message is called by its connection and its number there: one name to look for finds all of both.
+        self._messages += 1
+        ident = f"{self._session.id}-{self._messages}"
+        made = Transaction.begin(self._desk, self._session, self._account, self._inspection, mail, ident)
         if isinstance(made, Reply):
             return made
+        about(ident)
         self._transaction = made
         return Reply.of(250, "2.1.0", "sender ok")
 

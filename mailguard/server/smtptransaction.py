@@ -15,9 +15,10 @@ from mailguard.auth.accounts import Account
 from mailguard.delivery import submission
 from mailguard.delivery.alert import held_mail
 from mailguard.delivery.allowance import Allowance, Excess
+from mailguard.delivery.cure import cure
 from mailguard.delivery.forward import LOOPS
 from mailguard.delivery.intake import Intake, Taken
-from mailguard.delivery.local import LocalDelivery, cure
+from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.router import Route, Router
 from mailguard.delivery.spool import spooled
 from mailguard.delivery.submission_settings import SubmissionSettings
@@ -72,14 +73,14 @@ class Transaction:
 
     @classmethod
     def begin(
-        cls, desk: Desk, session: Session, account: Account | None, inspection: Inspection, mail: cmd.Mail
+        cls, desk: Desk, session: Session, account: Account | None, inspection: Inspection, mail: cmd.Mail, ident: str
     ) -> Transaction | Reply:
-        """The transaction that MAIL opens, or why it must not."""
+        """The transaction that MAIL opens, ``ident`` being its message's id; or why it must not."""
         sender = mail.mail_from
         if account is not None and sender is not None and not desk.router.directory.may_send_as(account, sender):
             return submission.not_yours(account, sender)
         envelope = Envelope(
-            desk.new_id(),
+            ident,
             sender,
             size=mail.size,
             body_8bit=mail.body_8bit,
@@ -197,7 +198,7 @@ class Transaction:
         to = Address("postmaster", account.address.domain)
         route = desk.router.route(to, may_relay=False)
         if isinstance(route, Route):
-            ident, now = desk.new_id(), desk.now()
+            ident, now = f"{self.envelope.id}-held", desk.now()
             alert = held_mail(
                 ident, hostname=desk.hostname, to=to, account=account.address, reason=excess.reason, now=now
             )

@@ -133,23 +133,23 @@ class AccountStore(FolderTree):
         if self.grave is not None:
             self.grave.purge(at - self._grace)
 
-    def deliver(self, chunks: Sequence[bytes | memoryview], name: str = "INBOX") -> Path:
-        """One new message, durable when this returns; its cost does not depend on the mailbox. A mailbox that
-        should be there and is not is made. Raises OSError, leaving nothing behind."""
+    def deliver(self, chunks: Sequence[bytes | memoryview], name: str = "INBOX", *, ident: str = "") -> Path:
+        """One new message, durable when this returns; its cost does not depend on the mailbox. ``ident`` is its id in
+        the log. A mailbox that should be there and is not is made. Raises OSError, leaving nothing behind."""
         path = self._deliverable(name)
         size = sum(map(len, chunks))
-        base = maildir.unique_base(self._host, size, wire_size=content.wire_size(chunks))
+        base = maildir.unique_base(self._host, size, wire_size=content.wire_size(chunks), ident=ident)
         maildir.write_file(f"{path}/tmp/{base}", chunks)
         file = self._publish(path, base)
         self._took(size, 1)
         return file
 
-    def deliver_link(self, source: Path, name: str = "INBOX") -> Path:
+    def deliver_link(self, source: Path, name: str = "INBOX", *, ident: str = "") -> Path:
         """The same message once more, as a hard link to a file that is durable already. Raises OSError (EXDEV
         where the file lies on another file system)."""
         path = self._deliverable(name)
         size = maildir.stated_size(source.name)
-        base = maildir.unique_base(self._host, source.stat().st_size, wire_size=size)
+        base = maildir.unique_base(self._host, source.stat().st_size, wire_size=size, ident=ident)
         os.link(source, f"{path}/tmp/{base}")
         return self._publish(path, base)
 

@@ -17,6 +17,8 @@ FOLDERS = ("tmp", "new", "cur")  # in the order of their making: where ``cur`` i
 _TMP_LIFE = 36 * 3600  # seconds; older files in tmp belong to nobody
 _SIZE = re.compile(r",S=(\d+)(?=[,:]|\Z)")
 _WIRE_SIZE = re.compile(r",W=(\d+)(?=[,:]|\Z)")
+_IDENT = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_IDENT_IN_NAME = re.compile(r"\d+\.M\d+P\d+Q\d+I([A-Za-z0-9-]+)\.")
 _counter = itertools.count()
 
 
@@ -55,11 +57,22 @@ def host_part(host: str = "") -> str:
     return (host or socket.gethostname()).replace("/", "\\057").replace(":", "\\072")
 
 
-def unique_base(host: str, size: int, *, now: float | None = None, wire_size: int | None = None) -> str:
-    """A name nobody else makes: time, process and a counter of this process; S and W are the sizes in octets."""
+def unique_base(
+    host: str, size: int, *, now: float | None = None, wire_size: int | None = None, ident: str = ""
+) -> str:
+    """A name nobody else makes: time, process and a counter of this process; S and W are the sizes in octets.
+    ``ident`` is the message's id in the log, if it has one: then it stands in the name, too."""
     at = time.time() if now is None else now
     stamp = f"{int(at)}.M{int(at % 1 * 1_000_000):06d}P{os.getpid()}Q{next(_counter)}"
+    if ident and _IDENT.match(ident):
+        stamp += f"I{ident}"
     return f"{stamp}.{host},S={size},W={size if wire_size is None else wire_size}"
+
+
+def ident_of(name: str) -> str:
+    """The id that the message had in the log, ``""`` where the file's name tells none."""
+    found = _IDENT_IN_NAME.match(name)
+    return found[1] if found else ""
 
 
 def stated_size(name: str) -> int | None:

@@ -129,7 +129,8 @@ def serving(folder: Path, *settings: str, policy: str = "", plugin: str = "") ->
     (folder / "policy.toml").write_text(policy)
     if plugin:
         (folder / "plugins").mkdir()
-        (folder / "plugins/stuck.py").write_text(plugin)
+        name = plugin.partition('PluginInfo("')[2].partition('"')[0]
+        (folder / f"plugins/{name}.py").write_text(plugin)
     made.add_users()
     try:
         made.start()
