@@ -129,7 +129,9 @@ class AccountStore(FolderTree):
             content.sweep(db, before=at - _UNCLAIMED)
             self._index.texts.compact(db)
         for name in self.names():
-            maildir.purge_tmp(self._path(name), now=at)
+            purged = maildir.purge_tmp(self._path(name), now=at)
+            if purged and self._log is not None:
+                self._log.info("removed what broken deliveries left in tmp", mailbox=name, files=purged)
         if self.grave is not None:
             self.grave.purge(at - self._grace)
 

@@ -64,6 +64,9 @@ class Receiving(SearchableView):
                 described.append(content.read(raw))
             with self._exclusive() as turn:
                 return self._add(turn, files, described)
+        except FileNotFoundError:
+            self.must_exist()
+            raise
         finally:
             for file in files:
                 with contextlib.suppress(FileNotFoundError):
@@ -98,7 +101,7 @@ class Receiving(SearchableView):
         uids = [record.uid for record in records]
         # The messages are there: whatever becomes of the index, which the next look puts right, nobody must be told
         # that they are not, and add them once more.
-        with contextlib.suppress(sqlite3.Error):
+        try:
             cids = content.insert(turn.db, described) if described else [file.cid for file in files]
             modseq, now = next_modseq(self._at, state), int(time.time())
             rows = []
@@ -108,6 +111,8 @@ class Receiving(SearchableView):
                 rows.append((state.first + uid, stored(name), flags, modseq, file.size, file.date, now, "", "", cid))
             turn.db.executemany(_INSERT, rows)
             self._keep(turn)
+        except sqlite3.Error as error:
+            self.tell("the index did not take new messages, the next look at the files will", error=str(error))
         return uids
 
     def take_in(self, paths: Sequence[Path]) -> list[int]:

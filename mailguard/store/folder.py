@@ -102,7 +102,7 @@ class FolderTree:
             if name not in self._mailboxes:
                 maildir.mend(path)
                 made = Mailbox(self._index, path, name, self._host, self._bell)
-                made.grave, made.admit = self.grave, self.admit
+                made.grave, made.admit, made.log = self.grave, self.admit, self._log
                 self._mailboxes[name] = made
             return self._mailboxes[name]
 

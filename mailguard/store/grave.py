@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailguard.store.lock import FULL
+
 FOLDER = "mailguard-expunged"  # no dot before it: no Maildir++ program takes it for a mailbox
 
 
@@ -30,16 +32,22 @@ class Grave:
         self._at = f"{root}/{FOLDER}"
 
     def bury(self, path: str, name: str) -> None:
-        """Takes the file ``cur/name`` of the Maildir at ``path`` away. Raises FileNotFoundError if it is gone."""
+        """Takes the file ``cur/name`` of the Maildir at ``path`` away. On a full disk, where the removal is to make
+        room, it goes for good. Raises FileNotFoundError if it is gone, OSError."""
         source = f"{path}/cur/{name}"
         folder = self._folder(path)
         try:
-            os.rename(source, f"{folder}/{name}")
-        except FileNotFoundError:
-            if os.path.isdir(folder):
+            try:
+                os.rename(source, f"{folder}/{name}")
+            except FileNotFoundError:
+                if os.path.isdir(folder):
+                    raise
+                os.makedirs(folder, 0o700, exist_ok=True)
+                os.rename(source, f"{folder}/{name}")
+        except OSError as error:
+            if error.errno not in FULL:
                 raise
-            os.makedirs(folder, 0o700, exist_ok=True)
-            os.rename(source, f"{folder}/{name}")
+            os.unlink(source)
 
     def _folder(self, path: str) -> str:
         return f"{self._at}/{os.path.basename(path) if path != str(self._root) else 'INBOX'}"

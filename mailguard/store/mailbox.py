@@ -68,7 +68,9 @@ class Mailbox(Receiving):
                         result.modified.append(id - first)
                         continue
                     name = kept if isinstance(kept, str) else os.fsdecode(kept)
-                    base, _, info = name.rpartition(":")
+                    base, colon, info = name.rpartition(":")
+                    if not colon:  # another program put it into ``cur`` without an info part
+                        base, info = name, ""
                     new, printed = change(info)
                     if new == info:
                         changed.append((id - first, old, seq))

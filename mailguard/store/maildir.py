@@ -19,6 +19,7 @@ _SIZE = re.compile(r",S=(\d+)(?=[,:]|\Z)")
 _WIRE_SIZE = re.compile(r",W=(\d+)(?=[,:]|\Z)")
 _IDENT = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _IDENT_IN_NAME = re.compile(r"\d+\.M\d+P\d+Q\d+I([A-Za-z0-9-]+)\.")
+_MAX_BASE = 255 - len(":2,DFPRST") - 26  # octets
 _counter = itertools.count()
 
 
@@ -45,6 +46,11 @@ def split_name(name: str) -> tuple[str, str, str]:
         return base, "", ""
     letters, comma, foreign = info[2:].partition(",")
     return base, letters, comma + foreign
+
+
+def fits(base: str) -> bool:
+    """Whether a base name can stand in a uidlist and take every flag there is; foreign ones need not."""
+    return base[:1] not in ("", ":") and "\n" not in base and (len(base) < 80 or len(os.fsencode(base)) <= _MAX_BASE)
 
 
 def join_name(base: str, letters: Iterable[str], foreign: str = "") -> str:

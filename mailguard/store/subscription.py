@@ -42,7 +42,7 @@ def read_uses(root: Path) -> dict[str, str]:
     """Special uses by mailbox name: those given, and the usual names for uses that nobody gave away."""
     given: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError):
-        for line in (root / _USES).read_text("utf-8", "replace").splitlines():
+        for line in (root / _USES).read_text("utf-8", "replace").split("\n"):
             use, _, name = line.partition("\t")
             given[name] = use
     taken = {use for uses in given.values() for use in uses.split()}

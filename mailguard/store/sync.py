@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mailguard.store import content, maildir, uidlist
 from mailguard.store.flag import flags_of
 from mailguard.store.forget import Row, forget, forget_mailbox
+from mailguard.store.lock import Tell, untold
 from mailguard.store.maildir import Entry
 from mailguard.store.standing import (
     GRAIN,
@@ -49,13 +50,14 @@ def plain(name: str | bytes) -> str:
 
 class Sync:
     """One pass over one mailbox. Use with the mailbox's lock held and inside a write transaction, and make the
-    uidlist durable after it if ``listed_more`` says so."""
+    uidlist durable after it if ``listed_more`` says so. ``tell`` hears of every repair."""
 
-    def __init__(self, db: sqlite3.Connection, path: str, name: str, host: str) -> None:
+    def __init__(self, db: sqlite3.Connection, path: str, name: str, host: str, tell: Tell = untold) -> None:
         self._db = db
         self._path = path
         self._name = name
         self._host = host
+        self._tell = tell
         self.listed_more = False
         self._moved = False  # whether ``cur`` was changed by us
 
@@ -118,6 +120,8 @@ class Sync:
         """The state under the UIDVALIDITY of the list, and the list's records by base name."""
         listed, sound = self._uidlist(state)
         if state is not None and state.uid_validity != listed.uid_validity:
+            validities = {"before": state.uid_validity, "now": listed.uid_validity}
+            self._tell("another UIDVALIDITY: mail programs load this mailbox again", **validities)
             forget_mailbox(self._db, state)
             state = None
         if state is None:
@@ -125,6 +129,8 @@ class Sync:
             state = State(0, self._name, listed.guid, listed.uid_validity, listed.next_uid, start, start + 1)
             insert_state(self._db, state)
         if not sound or listed.next_uid < state.next_uid:
+            if sound:
+                self._tell("dovecot-uidlist is older than what was told to mail programs: its next UID is raised")
             listed.next_uid = max(listed.next_uid, state.next_uid)
             uidlist.write_uidlist(Path(self._path), listed)
         state.guid, state.next_uid, state.listed = listed.guid, listed.next_uid, len(listed.records)
@@ -134,10 +140,15 @@ class Sync:
         """The list, and whether it may stay as it is."""
         try:
             listed = uidlist.read_uidlist(Path(self._path))
-        except UidlistError:
-            listed = None
-        if listed is not None:
-            return listed, not listed.torn
+        except UidlistError as error:
+            self._tell("dovecot-uidlist cannot be read and is made anew", reason=str(error))
+        else:
+            if listed is not None:
+                if listed.torn:
+                    self._tell("dovecot-uidlist was torn or old and is mended", next_uid=listed.next_uid)
+                return listed, not listed.torn
+            if state is not None:
+                self._tell("dovecot-uidlist is gone and is made anew")
         return Uidlist.fresh(uidlist.fresh_validity(self._path, state.uid_validity if state else 0)), False
 
     def _settle(self, entries: dict[str, Entry]) -> dict[str, Entry]:
@@ -147,12 +158,24 @@ class Sync:
                 self._moved = True
                 name = entry.name if ":2," in entry.name else f"{entry.name}:2,"
                 try:
+                    if not maildir.fits(base):
+                        name = self._other_name(entry)
                     os.rename(f"{self._path}/new/{entry.name}", f"{self._path}/cur/{name}")
                 except FileNotFoundError:
                     del entries[base]
                 else:
-                    entries[base] = Entry(base, "cur", name)
+                    if _base(name) != base:
+                        del entries[base]
+                    entries[_base(name)] = Entry(_base(name), "cur", name)
         return entries
+
+    def _other_name(self, entry: Entry) -> str:
+        """A name that a uidlist can hold, for a file that has none, or has another's."""
+        octets = os.stat(f"{self._path}/{entry.folder}/{entry.name}").st_size
+        base = maildir.unique_base(self._host, octets, wire_size=maildir.stated_size(entry.name))
+        name = maildir.join_name(base, entry.letters)
+        self._tell("a message file gets another name and a UID of its own", file=entry.name, name=name)
+        return name
 
     def _separate(self, doubles: Iterable[Entry], entries: dict[str, Entry], rows: dict[str, Row]) -> None:
         """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost, and
@@ -166,10 +189,9 @@ class Sync:
                 if os.path.samefile(path, other):
                     os.unlink(path)
                     continue
-                base = maildir.unique_base(self._host, os.stat(path).st_size, wire_size=maildir.stated_size(path))
-                name = maildir.join_name(base, double.letters)
+                name = self._other_name(double)
                 os.rename(path, f"{self._path}/cur/{name}")
-                entries[base] = Entry(base, "cur", name)
+                entries[_base(name)] = Entry(_base(name), "cur", name)
 
     def _compare(
         self, state: State, rows: dict[str, Row], entries: dict[str, Entry], records: dict[str, Record] | None
@@ -205,6 +227,13 @@ class Sync:
 
     def _number(self, state: State, entries: dict[str, Entry]) -> list[Numbered]:
         """Gives UIDs to files that have none, in the order of their arrival."""
+        for entry in [entry for base, entry in entries.items() if not maildir.fits(base)]:
+            del entries[entry.base]
+            with contextlib.suppress(FileNotFoundError):
+                name = self._other_name(entry)
+                os.rename(f"{self._path}/cur/{entry.name}", f"{self._path}/cur/{name}")
+                entries[_base(name)] = Entry(_base(name), "cur", name)
+            self._moved = True
         fresh = sorted(entries, key=maildir.arrival_order)
         made = [Numbered(Record(state.next_uid + n, entries[base].name), entries[base]) for n, base in enumerate(fresh)]
         if made:

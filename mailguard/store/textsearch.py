@@ -46,11 +46,13 @@ class SearchableView(MailboxView):
             try:
                 self.keep_texts(uids)
                 return self._scan(test, uids)
-            except (FileNotFoundError, EOFError):
+            except (FileNotFoundError, EOFError) as error:
+                self.tell("the kept text of messages is cut off or gone, and is read anew", error=str(error))
                 if not again:  # else the file was written anew while we looked
                     with self._index.write() as db:
                         self._index.texts.forget(db)
-            except OSError:  # the disk is full: search without keeping
+            except OSError as error:  # the disk is full: search without keeping
+                self.tell("the text of messages cannot be kept, and is searched in the files", error=str(error))
                 break
         return self._read_through(test, self.uids() if uids is None else uids)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -10,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mailguard.store import uidlist
 from mailguard.store.index import Index, IndexTornError
-from mailguard.store.lock import mailbox_lock
+from mailguard.store.lock import FULL, mailbox_lock
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.standing import State, load_state, save_state
 from mailguard.store.sync import Sync
@@ -33,7 +35,10 @@ class Turn:
 
 
 class Watched:
-    """A mailbox over a Maildir at ``path``. Raises OSError, LockTimeoutError from whatever touches files."""
+    """A mailbox over a Maildir at ``path``. ``log`` is told of every repair. Raises OSError, LockTimeoutError from
+    whatever touches files."""
+
+    log: Any = None
 
     def __init__(self, index: Index, path: Path, name: str, host: str, bell: Bell | None = None) -> None:
         self.name = name
@@ -43,12 +48,23 @@ class Watched:
         self._host = host
         self._turn = threading.RLock()
         self._looked = 0.0  # when the files were last known to be as the index says, Unix time
+        self._stuck = False  # whether the last look failed for want of room, and the log says so
         self._bell = bell or Bell()
         self._known: tuple[tuple[int, int], State | None] = ((0, 0), None)  # the row as of a version of the index
 
     def listen(self, callback: Callable[[], object]) -> Registration:
         """Calls back whenever anybody may have changed the mailbox (see ``watch.Bell``), until it is closed."""
         return self._bell.register(self.path, callback)
+
+    def tell(self, text: str, **facts: object) -> None:
+        """Says in the log what was repaired here."""
+        if self.log is not None:
+            self.log.warning(text, mailbox=self.name, path=self._at, **facts)
+
+    def must_exist(self) -> None:
+        """Raises NoSuchMailboxError if the folder is gone."""
+        if not os.path.isdir(f"{self._at}/cur"):
+            raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self._at}")
 
     @contextlib.contextmanager
     def _exclusive(self, again: str = "") -> Iterator[Turn]:
@@ -68,9 +84,8 @@ class Watched:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        if not os.path.isdir(f"{self._at}/cur"):
-            raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self._at}")
-        with mailbox_lock(self._at):
+        self.must_exist()
+        with mailbox_lock(self._at, tell=self.tell):
             yield
 
     def _take_turn(self, db: sqlite3.Connection, again: str = "") -> Turn:
@@ -78,7 +93,7 @@ class Watched:
         turn = Turn(db, state) if state is not None else None
         due = again or (state.due(self._at, time.time()) if state else "all")
         if due or turn is None:
-            sync = Sync(db, self._at, self.name, self._host)
+            sync = Sync(db, self._at, self.name, self._host, self.tell)
             turn = Turn(db, sync.run(state, due))
             if sync.listed_more:
                 turn.sync.add(uidlist.UIDLIST)
@@ -87,7 +102,9 @@ class Watched:
 
     @contextlib.contextmanager
     def _read(self, *, fresh: bool = True) -> Iterator[tuple[sqlite3.Connection, State]]:
-        """The index, in line with the files: a moment ago if it must be ``fresh``, else not long ago."""
+        """The index, in line with the files: a moment ago if it must be ``fresh``, else not long ago. Where nothing
+        can be written, it is as the last look found it."""
+        failed: Exception | None = None
         for attempt in range(4):
             last = attempt > 0  # what changed since the look is another's, and not needed
             told = False
@@ -101,7 +118,15 @@ class Watched:
             except IndexTornError:
                 if told:
                     raise
-            self._look()
+            try:
+                self._look()
+            except (OSError, sqlite3.OperationalError) as error:
+                if failed is not None or not _no_room(error):
+                    raise
+                failed = error
+                if not self._stuck:
+                    self.tell("nothing can be written: mail is shown as it was at the last look", error=str(error))
+                self._stuck = True
         raise IndexTornError(f"the index of {self.name!r} vanished while it was read; try again")
 
     def _standing(self, db: sqlite3.Connection) -> State | None:
@@ -135,8 +160,16 @@ class Watched:
     def _look(self, again: str = "") -> None:
         with self._exclusive(again):
             self._looked = time.time()
+        self._stuck = False
 
     def refresh(self) -> int:
         """Looks at the files, takes in what others did, and returns the highest MODSEQ."""
         with self._read() as (_, state):
             return state.highest_modseq
+
+
+def _no_room(error: OSError | sqlite3.OperationalError) -> bool:
+    """Whether the disk is full or read-only, where mail may still be read."""
+    if isinstance(error, OSError):
+        return error.errno in (*FULL, errno.EROFS)
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)

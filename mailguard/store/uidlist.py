@@ -120,7 +120,7 @@ def _record(line: str) -> Record | None:
 def read_uidlist(path: Path) -> Uidlist | None:
     """The list of a Maildir, None if there is none yet. Raises UidlistError."""
     try:
-        return Uidlist.parse((path / UIDLIST).read_text("utf-8", "surrogateescape"))
+        return Uidlist.parse((path / UIDLIST).read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,30 @@ from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NewMessage
 
 
+class Log:
+    """Keeps what is said: ``lines`` are texts, each with its facts."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def warning(self, text: str, **facts: Any) -> None:
+        self.lines.append((text, facts))
+
+    info = error = warning
+
+    def says(self, part: str, **facts: Any) -> bool:
+        """Whether a line holds this part of a text, and these facts."""
+        return any(part in text and facts.items() <= told.items() for text, told in self.lines)
+
+
 @pytest.fixture
-def account(tmp_path: Path) -> AccountStore:
-    return AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def account(tmp_path: Path, log: Log) -> AccountStore:
+    return AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx", log=log)
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""What is mended is named in the log, and mended once; no UID changes its message."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailguard.store.account import AccountStore
+from mailguard.store.lock import LockTimeoutError, dot_lock
+from mailguard.store.mailbox import Mailbox
+from mailguard.store.snapshot import NewMessage, NoSuchMailboxError
+from mailguard.store.textsearch import TextTest
+
+MAIL = b"Subject: one\r\n\r\nbody\r\n"
+TORN = TextTest("body", header=False, body=True)
+
+
+def uidlist(box: Mailbox) -> Path:
+    return box.path / "dovecot-uidlist"
+
+
+def test_a_torn_uidlist(inbox: Mailbox, log: Any) -> None:
+    whole = uidlist(inbox).read_bytes()
+    uidlist(inbox).write_bytes(whole[:-9])
+    assert inbox.uids() == [1, 2, 4]  # the third had no name any more: it is another message from now on
+    assert log.says("dovecot-uidlist was torn", mailbox="INBOX", next_uid=4)
+    log.lines.clear()
+    inbox.append([NewMessage([MAIL])])
+    assert inbox.uids() == [1, 2, 4, 5] and not log.lines
+
+
+def test_a_uidlist_that_cannot_be_read_or_is_gone(inbox: Mailbox, log: Any) -> None:
+    before = inbox.status().uid_validity
+    uidlist(inbox).write_bytes(b"\0\0\0")
+    assert inbox.status().uid_validity > before
+    assert log.says("dovecot-uidlist cannot be read") and log.says("another UIDVALIDITY", before=before)
+    before = inbox.status().uid_validity
+    uidlist(inbox).unlink()
+    assert inbox.status().uid_validity > before
+    assert log.says("dovecot-uidlist is gone") and log.says("another UIDVALIDITY", before=before)
+
+
+def test_a_uidlist_put_back_from_a_backup(inbox: Mailbox, log: Any) -> None:
+    old = uidlist(inbox).read_bytes()
+    assert inbox.append([NewMessage([b"Subject: four\r\n\r\n"])]) == [4]
+    inbox.remove([4])
+    uidlist(inbox).write_bytes(old)
+    assert inbox.append([NewMessage([MAIL])]) == [5]
+    assert log.says("dovecot-uidlist is older than what was told")
+
+
+def test_a_torn_index(account: AccountStore, inbox: Mailbox, log: Any, tmp_path: Path) -> None:
+    inbox.store([2], "+", ["\\Seen", "$Work"])
+    before = inbox.rows(None, ("uid", "flags"))
+    account.close()
+    for name in ("index.db-wal", "index.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    data = bytearray((tmp_path / "index.db").read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    (tmp_path / "index.db").write_bytes(data)
+    assert inbox.uids() == [1, 2, 3]
+    assert inbox.rows(None, ("uid", "flags")) == before
+    assert log.says("the index is torn and made anew")
+
+
+def test_kept_text_that_is_cut_off(inbox: Mailbox, log: Any, tmp_path: Path) -> None:
+    assert inbox.texts_matching(TORN, None) == {1, 2, 3}
+    (text,) = tmp_path.glob("index.db.text-*")
+    os.truncate(text, 5)
+    assert inbox.texts_matching(TORN, None) == {1, 2, 3}
+    assert log.says("the kept text of messages is cut off")
+
+
+def test_a_lock_left_by_a_dead_process(inbox: Mailbox, log: Any) -> None:
+    lock = inbox.path / "dovecot-uidlist.lock"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    holder = f"{dead.pid}:{socket.gethostname()}"
+    lock.write_text(holder)
+    assert inbox.append([NewMessage([MAIL])]) == [4]
+    assert log.says("a lock that a dead process left", lock=str(lock), holder=holder)
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("age", [-7200, 121, 7200])
+def test_a_lock_of_another_machine_ends_some_time(inbox: Mailbox, log: Any, age: int) -> None:
+    """An age below zero is one from before the clock was put back."""
+    lock = inbox.path / "dovecot-uidlist.lock"
+    lock.write_text("1:elsewhere")
+    with pytest.raises(LockTimeoutError, match=r"uidlist\.lock is held"), dot_lock(str(inbox.path), timeout=0.01):
+        pass
+    os.utime(lock, (time.time() - age,) * 2)
+    assert inbox.append([NewMessage([MAIL])]) == [4]
+    assert log.says("a lock that a dead process left")
+
+
+def test_a_vanished_folder_comes_back_empty_under_another_uidvalidity(account: AccountStore, log: Any) -> None:
+    junk = account.mailbox("Junk")
+    assert junk.append([NewMessage([MAIL])]) == [1]
+    before = junk.status()
+    shutil.rmtree(junk.path)
+    for look in (junk.status, junk.uids, lambda: junk.append([NewMessage([MAIL])])):
+        with pytest.raises(NoSuchMailboxError, match=r"folder of mailbox 'Junk' is gone: .*/\.Junk"):
+            look()
+    account.deliver([MAIL], "Junk")  # a delivery makes it
+    status = account.mailbox("Junk").status()
+    assert (status.messages, status.uid_validity > before.uid_validity) == (1, True)
+    assert log.says("another UIDVALIDITY", mailbox="Junk")
+
+
+ODD = [
+    b"1700000000.M1P1.h\nx:2,S", b"1700000001.M1P1.h\r:2,S", b" lead, space:2,S", b"12 :x:2,S", b"12 W4 :x", b"plain",
+    b"7", b"a:1,experimental", b"b:2,S:2,F", b":2,S", b"c:", b"\xff\xfe:2,S", "ü\u2028\x85x:2,".encode(), b"h\t\x1c:2,",
+    b"f:2,SS", b"g:2,Sab,foreign", b"x" * 240 + b":2,S", b"y" * 255, b"z" * 252 + b":2,",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD, ids=repr)
+@pytest.mark.parametrize("folder", ["cur", "new"])
+def test_odd_names_keep_their_uids(tmp_path: Path, log: Any, name: bytes, folder: str) -> None:
+    """Whatever another program calls its files: each stays one message, whatever becomes of its flags and the index."""
+    account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx", log=log)
+    for n, each in enumerate((name, b"0" + name[:254])):
+        (account.root / folder / os.fsdecode(each)).write_bytes(b"Subject: %d\r\n\r\n" % n)
+    inbox = account.mailbox("INBOX")
+    before = dict(inbox.rows(None, ("uid", "subject")))
+    assert sorted(before.values()) == ["0", "1"]
+    for mode, flags in (("=", ["\\Flagged", "\\Answered", "$Work"]), ("-", ["$Work"])):
+        assert [uid for uid, _, _ in inbox.store([1, 2], mode, flags).changed] == [1, 2]
+        account.close()
+        for file in tmp_path.glob("index.db*"):
+            file.unlink()
+        account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx", log=log)
+        inbox = account.mailbox("INBOX")
+        assert dict(inbox.rows(None, ("uid", "subject"))) == before
+        assert {flags for (flags,) in inbox.rows(None, ("flags",))} <= {
+            "\\Flagged \\Answered $Work", "\\Flagged \\Answered"
+        }  # fmt: skip
+    if b"\n" in name or len(name) > 239 or name.startswith(b":"):
+        assert log.says("gets another name")
