@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mailguard.cli.main import mailguard as main
 from mailguard.config.schema import load_config
 from mailguard.state.database import Database
 from mailguard.state.migrate import prepare
+from mailguard.testing import DnsServer
 
 
 @pytest.fixture
@@ -74,3 +76,73 @@ def test_rotation_signs_with_new_keys_and_keeps_the_old_ones_for_now(config: Pat
 def test_dkim_of_a_domain_that_is_not_ours_is_refused(config: Path) -> None:
     done = run(config, "dkim", "rotate", "elsewhere.test", "--now")
     assert done.exit_code != 0 and "elsewhere.test" in done.output
+
+
+# -- what the DNS says of the keys ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dns(config: Path) -> Iterator[DnsServer]:
+    """The name server that this installation asks; it knows nothing yet."""
+    with DnsServer("office.test. MX 10 mail.office.test.") as server:
+        named = f'[dns]\nnameservers = ["127.0.0.1:{server.port}"]\n'
+        config.write_text(config.read_text().replace("[dns]\n", named))
+        yield server
+
+
+def keys(config: Path) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(run(config, "dkim", "list", "--json").output)
+    return found
+
+
+def publish(dns: DnsServer, rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        pieces = " ".join(f'"{row["record"][at : at + 200]}"' for at in range(0, len(row["record"]), 200))
+        dns.add(f"{row['record_name']}. TXT {pieces}")
+
+
+def test_check_warns_of_keys_that_nobody_can_look_up(config: Path, dns: DnsServer) -> None:
+    assert "warning" not in run(config, "check").output  # no keys, no questions
+    run(config, "dkim", "add", "office.test")
+    rows = keys(config)
+    done = run(config, "check")
+    assert done.exit_code == 0
+    for row in rows:
+        assert f"warning: {Path(row['file']).parent}: {row['record_name']}: not published" in done.output
+        assert f"(publish TXT {row['record']} at {row['record_name']})" in done.output
+    publish(dns, rows[:1])
+    publish(dns, [{**rows[1], "record": "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}])
+    told = json.loads(run(config, "check", "--json").output)
+    assert [entry["text"] for entry in told] == [f"{rows[1]['record_name']}: another key is published"]
+    dns.remove(f"{rows[1]['record_name']}.")
+    publish(dns, rows[1:])
+    assert json.loads(run(config, "check", "--json").output) == []
+
+
+def test_check_of_keys_with_a_dead_dns_says_so_and_ends(config: Path, dns: DnsServer) -> None:
+    run(config, "dkim", "add", "office.test")
+    dns.fail("office.test.", "ANY")
+    for row in keys(config):
+        dns.fail(f"{row['record_name']}.")
+    done = run(config, "check")
+    assert done.exit_code == 0 and "the DNS does not answer (check the resolver" in done.output
+
+
+def test_rotation_waits_for_the_records_of_the_new_keys(config: Path, dns: DnsServer) -> None:
+    run(config, "dkim", "add", "office.test")
+    old = keys(config)
+    publish(dns, old)
+    first = run(config, "dkim", "rotate", "office.test")
+    assert "Publish these, then run `mailguard dkim rotate office.test` again" in first.output
+    new = [row for row in keys(config) if row["state"] == "waits for its record"]
+    assert len(new) == 2 and all(row["record_name"] in first.output for row in new)
+    assert {row["selector"] for row in keys(config) if row["state"] == "signs"} == {row["selector"] for row in old}
+    publish(dns, new[:1])
+    half = run(config, "dkim", "rotate", "office.test")  # one of two: the old ones go on signing
+    assert new[1]["record_name"] in half.output and new[0]["record_name"] not in half.output
+    publish(dns, new[1:])
+    done = run(config, "dkim", "rotate", "office.test")
+    assert f"signed with {', '.join(sorted(row['selector'] for row in new))} from now on" in done.output
+    states = {row["selector"]: row["state"] for row in keys(config)}
+    assert states == {row["selector"]: "signs" for row in new} | {row["selector"]: "retired" for row in old}
+    assert json.loads(run(config, "check", "--json").output) == []
