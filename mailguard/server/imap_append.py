@@ -9,7 +9,7 @@ from mailguard.protocol.imap.sequence import render_set
 from mailguard.server.imap_client import Client, Done, Handler
 from mailguard.server.imap_teach import moved
 from mailguard.store.mailbox import Mailbox, with_crlf
-from mailguard.store.snapshot import KeywordLimitError, NewMessage
+from mailguard.store.snapshot import KeywordLimitError, NewMessage, NoSuchMailboxError
 
 
 def append(client: Client, command: Append) -> Done:
@@ -27,6 +27,8 @@ def upload(client: Client, mailbox: Mailbox, command: Append) -> list[int]:
         uids = mailbox.append(messages)
     except KeywordLimitError as error:
         raise CommandError(str(error), status="NO", code="LIMIT") from None
+    except NoSuchMailboxError as error:
+        raise CommandError(str(error), status="NO", code="TRYCREATE") from None
     moved(client, "", mailbox, uids)
     return uids
 

@@ -120,6 +120,16 @@ class Client:
         return self._selected
 
     @property
+    def lost(self) -> bool:
+        """Whether the folder of the selected mailbox is gone."""
+        try:
+            if self._selected is not None:
+                self._selected.mailbox.must_exist()
+        except NoSuchMailboxError:
+            return True
+        return False
+
+    @property
     def writable(self) -> Selected:
         """The selected mailbox, for a command that changes it."""
         if self.selected.read_only:

@@ -20,8 +20,10 @@ from mailguard.server.imap_handlers import HANDLERS, KEEPS_NUMBERS
 from mailguard.server.imap_surroundings import Surroundings
 from mailguard.server.imap_waiting import Waiting
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
+from mailguard.store.index import IndexTornError
 from mailguard.store.lock import LockTimeoutError
 from mailguard.store.quota import OverQuotaError
+from mailguard.store.snapshot import NoSuchMailboxError
 
 
 class Connection(Waiting):
@@ -138,9 +140,13 @@ class Connection(Waiting):
             session.no(str(error), "OVERQUOTA")
         except (ConnectionError, StreamTimeoutError, ssl.SSLError):
             raise
-        except (OSError, sqlite3.Error, LockTimeoutError) as error:
-            account = client.account.key
-            self._around.log.error("IMAP command failed", command=request.name, account=account, error=str(error))
+        except NoSuchMailboxError as error:
+            self._failed(client, error)
+            session.no("the mailbox is gone", "NONEXISTENT")
+            if client.lost:
+                session.close("the mailbox is gone")
+        except (OSError, sqlite3.Error, IndexTornError, LockTimeoutError) as error:
+            self._failed(client, error)
             session.no("this cannot be done just now", "UNAVAILABLE")
         else:
             if session.state is State.LOGOUT:
@@ -151,6 +157,10 @@ class Connection(Waiting):
                 session.idling()
             else:
                 session.ok(done.text, done.code)
+
+    def _failed(self, client: Client, error: Exception) -> None:
+        facts = {"command": client.request.name, "account": client.account.key, "error": str(error)}
+        self._around.log.error("IMAP command failed", **facts)
 
     def _carry_out(self, client: Client, request: Request) -> Done:
         progress = self._around.progress

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import io
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,10 +37,12 @@ from mailguard.protocol.wire import NEED_DATA
 from mailguard.server.pop3_settings import Pop3Settings
 from mailguard.server.saslsignin import Granted, Outcome, SaslSignIn
 from mailguard.store.account import AccountStore
+from mailguard.store.index import IndexTornError
 from mailguard.store.mailbox import Mailbox, with_crlf
 from mailguard.store.snapshot import ExpungedError, NoSuchMailboxError
 
 LOCK_NAME = "pop3.lock"
+_MAIL_ERRORS = (OSError, sqlite3.Error, IndexTornError, NoSuchMailboxError)  # what the store may say
 FLUSH_AT = 262_144  # octets of output gathered from pipelined commands before they are sent
 
 
@@ -178,7 +181,7 @@ class _Connection:
             self._open(account)
         except MaildropLockedError:
             self._session.refused("another POP3 session has this maildrop", "IN-USE")
-        except (OSError, NoSuchMailboxError) as error:
+        except _MAIL_ERRORS as error:
             self._server.log.error("maildrop cannot be opened", account=account.key, error=str(error))
             self._session.refused("the maildrop cannot be opened now", "SYS/TEMP")
 
@@ -203,7 +206,7 @@ class _Connection:
         except ExpungedError:
             self._session.failed("the message was removed by another program meanwhile")
             return
-        except OSError as error:
+        except _MAIL_ERRORS as error:
             self._server.log.error("a message cannot be read", uid=event.entry.uid, error=str(error))
             self._session.failed("the message cannot be read now", "SYS/TEMP")
             return
@@ -220,7 +223,7 @@ class _Connection:
         if deleted and self._mailbox is not None:
             try:
                 self._mailbox.remove(deleted)
-            except OSError as error:
+            except _MAIL_ERRORS as error:
                 self._server.log.error("deletions failed at QUIT", error=str(error))
                 ok = False
         self._session.closed(ok=ok)

@@ -156,6 +156,24 @@ def test_a_message_renamed_by_another_program_is_still_read(office: Office) -> N
     client.quit()
 
 
+def test_a_maildrop_that_vanishes_is_told_and_the_connection_lives(office: Office, tmp_path: Path) -> None:
+    office.store.deliver([MAIL])
+    client = office.signed_in()
+    shutil.rmtree(tmp_path / "mail" / "cur")
+    for command in (lambda: client.retr(1), lambda: client.top(1, 0)):
+        with pytest.raises(poplib.error_proto, match="cannot be read now"):
+            command()
+    client.dele(1)
+    with pytest.raises(poplib.error_proto, match="-ERR"):
+        client.quit()
+    client.close()
+    again = office.client()
+    again.user(USER)
+    with pytest.raises(poplib.error_proto, match=r"SYS/TEMP\].*cannot be opened now"):
+        again.pass_(PASSWORD)
+    again.close()
+
+
 def test_passwords_only_inside_tls(office: Office) -> None:
     client = poplib.POP3("127.0.0.1", office.pop3, timeout=20)
     assert "USER" not in client.capa() and "SASL" not in client.capa()
