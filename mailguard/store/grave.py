@@ -12,6 +12,7 @@ from pathlib import Path
 from mailguard.store.lock import FULL
 
 FOLDER = "mailguard-expunged"  # no dot before it: no Maildir++ program takes it for a mailbox
+_ROOM = 1 << 20  # octets; a disk with less is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Grave:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._at = f"{root}/{FOLDER}"
+
+    def has_room(self) -> bool:
+        """Whether the disk can keep what is removed; on a full one the removal is to make room."""
+        found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize >= _ROOM
 
     def bury(self, path: str, name: str) -> None:
         """Takes the file ``cur/name`` of the Maildir at ``path`` away. On a full disk, where the removal is to make

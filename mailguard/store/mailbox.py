@@ -125,13 +125,16 @@ class Mailbox(Receiving):
 
     def _bury(self, turn: Turn, rows: list[Row]) -> tuple[list[int], list[int]]:
         """The UIDs of the messages that went, and of those whose files were not there."""
-        went, lost = [], []
+        went, lost, grave = [], [], self.grave
+        if grave is not None and rows and not grave.has_room():
+            self.tell("the disk is full: what is removed goes for good", messages=len(rows))
+            grave = None
         for row in rows:
             try:
-                if self.grave is None:
+                if grave is None:
                     os.unlink(f"{self._at}/cur/{row.name}")
                 else:
-                    self.grave.bury(self._at, row.name)
+                    grave.bury(self._at, row.name)
             except FileNotFoundError:
                 lost.append(row.uid)
             else:

@@ -177,6 +177,14 @@ class Sync:
         self._tell("a message file gets another name and a UID of its own", file=entry.name, name=name)
         return name
 
+    def _rename(self, entry: Entry, entries: dict[str, Entry]) -> None:
+        """Gives a file in ``cur`` such a name, and adds it to the entries."""
+        with contextlib.suppress(FileNotFoundError):
+            name = self._other_name(entry)
+            os.rename(f"{self._path}/{entry.folder}/{entry.name}", f"{self._path}/cur/{name}")
+            entries[_base(name)] = Entry(_base(name), "cur", name)
+        self._moved = True
+
     def _separate(self, doubles: Iterable[Entry], entries: dict[str, Entry], rows: dict[str, Row]) -> None:
         """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost, and
         the one that the index knows keeps its UID."""
@@ -188,10 +196,8 @@ class Sync:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samefile(path, other):
                     os.unlink(path)
-                    continue
-                name = self._other_name(double)
-                os.rename(path, f"{self._path}/cur/{name}")
-                entries[_base(name)] = Entry(_base(name), "cur", name)
+                else:
+                    self._rename(double, entries)
 
     def _compare(
         self, state: State, rows: dict[str, Row], entries: dict[str, Entry], records: dict[str, Record] | None
@@ -229,11 +235,7 @@ class Sync:
         """Gives UIDs to files that have none, in the order of their arrival."""
         for entry in [entry for base, entry in entries.items() if not maildir.fits(base)]:
             del entries[entry.base]
-            with contextlib.suppress(FileNotFoundError):
-                name = self._other_name(entry)
-                os.rename(f"{self._path}/cur/{entry.name}", f"{self._path}/cur/{name}")
-                entries[_base(name)] = Entry(_base(name), "cur", name)
-            self._moved = True
+            self._rename(entry, entries)
         fresh = sorted(entries, key=maildir.arrival_order)
         made = [Numbered(Record(state.next_uid + n, entries[base].name), entries[base]) for n, base in enumerate(fresh)]
         if made:
