@@ -70,11 +70,12 @@ class Connection(Waiting):
                 if self._deflate is not None and (data := self._deflate.more()):
                     session.receive_data(data)
                     continue
-                if self._client is not None and self._around.parking is not None and not self._lingers():
-                    self._park(self._around.parking)
+                parking = self._around.parking if self._client is not None else None
+                if parking is not None and not self._lingers():
+                    self._park(parking)
                     return True
                 stream.under_way = session.buffered
-                data = self._read()
+                data = self._read(readable=parking is not None)
                 if not data:
                     return self._over()
                 session.receive_data(data)

@@ -77,12 +77,12 @@ def fetch(client: Client, command: Fetch) -> Done:
     return Done()
 
 
-def window(uids: list[int], partial: tuple[int, int]) -> list[int]:
+def window(uids: Sequence[int], partial: tuple[int, int]) -> list[int]:
     """PARTIAL's part of a list: ``1:500`` from the start, ``-1:-100`` from the end, in mailbox order."""
     first, last = partial
     if first > 0:
-        return uids[first - 1 : last]
-    return uids[max(0, len(uids) + last) : len(uids) + first + 1]
+        return list(uids[first - 1 : last])
+    return list(uids[max(0, len(uids) + last) : len(uids) + first + 1])
 
 
 def _changed(client: Client, selected: Selected, command: Fetch, uids: list[int]) -> list[int]:
@@ -114,7 +114,7 @@ def _print(client: Client, selected: Selected, uids: Sequence[int], items: Seque
     recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and view.recent else 0
     form = " ".join(_PRINTED[name][1] for name in attributes)
     if sections:
-        columns += ["size", "name"]
+        columns += ["about", "name"]
     trouble: CommandError | None = None
     for at in range(0, len(uids), _PORTION):
         some = uids[at : at + _PORTION]
@@ -180,15 +180,15 @@ def _print_sections(
 
 
 def read(mailbox: Mailbox, uid: int, size: int, name: str | bytes) -> bytes:
-    """A message in CRLF form, of ``size`` octets, from the file that had this name a moment ago. Raises
-    ExpungedError."""
+    """A message in CRLF form, of ``size`` octets, or somewhat less if it is negative, from the file that had this name
+    a moment ago. Raises ExpungedError."""
     try:
         descriptor = os.open(mailbox.place(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # renamed since
         return mailbox.raw(uid)
     try:
-        data = os.read(descriptor, size + 1)
-        while len(data) > size and (more := os.read(descriptor, _READ)):
+        data = os.read(descriptor, abs(size) + 1)
+        while len(data) > abs(size) and (more := os.read(descriptor, _READ)):
             data += more
     finally:
         os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailguard.protocol.imap.lexer import CommandError
-from mailguard.protocol.imap.response import esearch_line
+from mailguard.protocol.imap.response import esearch_line, numbers_line
 from mailguard.protocol.imap.search import All, resolve, uses_modseq
 from mailguard.protocol.imap.searchgrammar import Search, Sort, Thread
 from mailguard.protocol.imap.sequence import render_set
@@ -46,11 +46,11 @@ def find(client: Client, command: Search) -> list[int]:
 def answer(client: Client, command: Search, uids: Sequence[int], verb: bytes) -> None:
     """Prints a result, in the order given; saves it where that is asked for."""
     view = client.selected.view
-    shown = list(uids if command.uid else view.numbers(uids))
+    shown: Sequence[int] = uids if command.uid else view.numbers(uids)
     highest = _highest(client, command, uids)
     if command.results is None and "IMAP4REV2" not in client.session.enabled:
         tail = b" (MODSEQ %d)" % highest if highest else b""
-        client.send(b"* %b%b%b\r\n" % (verb, "".join([f" {number}" for number in shown]).encode(), tail))
+        client.send(numbers_line(verb, shown, tail))
         return
     results = command.results or ("ALL",)
     if "SAVE" in results:
@@ -73,7 +73,7 @@ def _highest(client: Client, command: Search, uids: Sequence[int]) -> int:
     return max((int(modseq) for (modseq,) in client.selected.mailbox.rows(sorted(uids), ("modseq",))), default=0)
 
 
-def _pairs(results: Sequence[str], shown: list[int], command: Search, *, ordered: bool) -> list[tuple[str, bytes]]:
+def _pairs(results: Sequence[str], shown: Sequence[int], command: Search, *, ordered: bool) -> list[tuple[str, bytes]]:
     pairs: list[tuple[str, bytes]] = []
     if shown and "MIN" in results:
         pairs.append(("MIN", b"%d" % (shown[0] if ordered else min(shown))))
@@ -110,10 +110,7 @@ def sort(client: Client, command: Sort) -> Done:
 def sorted_uids(client: Client, uids: list[int], order: Sequence[SortKey]) -> list[int]:
     """The UIDs in the order of these keys; equal ones in mailbox order (RFC 5256 §3)."""
     keys = [(_COLUMNS[key.name], key.reverse) for key in order]
-    mailbox = client.selected.mailbox
-    every = len(uids) == client.selected.view.count
-    found = mailbox.sorted_uids(None if every else uids, keys)
-    return found if not every or len(found) == len(uids) else mailbox.sorted_uids(uids, keys)
+    return client.selected.mailbox.sorted_uids(uids, keys)
 
 
 def thread(client: Client, command: Thread) -> Done:

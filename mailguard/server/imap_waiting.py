@@ -76,7 +76,7 @@ class Waiting(Wire):
             elif reason is Reason.DRAIN:
                 self._session.close("the server is going down; please come back in a moment")
             elif reason is Reason.READABLE:
-                data = self._read()
+                data = self._read(readable=True)
                 if not data:
                     return
                 self._session.receive_data(data)
@@ -88,12 +88,13 @@ class Waiting(Wire):
                 self._over()
                 self._stream.close()
 
-    def _read(self) -> bytes:
-        """Octets for the session, ``b""`` at the end."""
+    def _read(self, *, readable: bool = False) -> bytes:
+        """Octets for the session, ``b""`` at the end; ``readable`` as in ``Stream.read``."""
         self._stream.timeout = self._around.settings.timeout
         if self._session.idle and self._around.parking is None:
             self._watch_idle()
-        return self.receive()
+            readable = True
+        return self.receive(readable=readable)
 
     def _watch_idle(self) -> None:
         assert self._client is not None

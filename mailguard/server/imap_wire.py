@@ -23,14 +23,15 @@ class Wire:
         self._deflate: Deflate | None = None
         self._writing = threading.Lock()
 
-    def receive(self) -> bytes:
-        """Octets for the session, ``b""`` at the end. Raises OSError."""
-        while data := self._stream.read():
+    def receive(self, *, readable: bool = False) -> bytes:
+        """Octets for the session, ``b""`` at the end; ``readable`` as in ``Stream.read``. Raises OSError."""
+        while data := self._stream.read(readable=readable):
             if self._deflate is None:
                 return data
             try:
                 if plain := self._deflate.receive(data):
                     return plain
+                readable = False
             except DeflateError:
                 self._session.close("that is not DEFLATE")
                 self.flush()

@@ -15,6 +15,7 @@ from mailguard.store.folder import FolderTree, MailboxExistsError, MailboxInfo, 
 from mailguard.store.grave import Buried, Grave
 from mailguard.store.index import Index
 from mailguard.store.quota import Limits, OverQuotaError, Quota
+from mailguard.store.roster import Rosters
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.subscription import DEFAULT_USES, SEPARATOR
 from mailguard.store.watch import Bell
@@ -42,10 +43,11 @@ class AccountStore(FolderTree):
         grace: float = 0,
         limits: Limits | None = None,
         announcer: Announcer | None = None,
+        rosters: Rosters | None = None,
     ) -> None:
         super().__init__(
             root,
-            Index(index, log, keeps_text=keeps_text),
+            Index(index, log, keeps_text=keeps_text, rosters=rosters),
             host=host,
             bell=bell,
             log=log,

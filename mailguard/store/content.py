@@ -138,7 +138,13 @@ def claim(db: sqlite3.Connection, bases: Iterable[str]) -> dict[str, int]:
 
 
 OWN = {name: f"m.{name}" for name in ("flags", "modseq", "date", "saved", "uidl", "name")}
-OWN |= {"uid": "m.id & 4294967295", "size": "abs(m.size)", "internaldate": "m.date", "savedate": "m.saved"}
+OWN |= {
+    "uid": "m.id & 4294967295",
+    "size": "abs(m.size)",
+    "about": "m.size",
+    "internaldate": "m.date",
+    "savedate": "m.saved",
+}
 OWN["guid"] = "iif(m.guid <> '', m.guid, substr(m.name, 1, instr(m.name, ':2,') - 1))"
 OWN["recent_flags"] = "iif(m.flags = '', '\\Recent', m.flags || ' \\Recent')"
 """Columns of ``message`` itself."""

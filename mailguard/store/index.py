@@ -16,6 +16,7 @@ from typing import Any
 
 from mailguard.state.sqlite import open_sqlite
 from mailguard.store import content, textpack
+from mailguard.store.roster import Rosters
 from mailguard.store.textpack import TextPack
 
 VERSION = 4
@@ -47,10 +48,12 @@ class IndexTornError(Exception):
 
 
 class Index:
-    """One SQLite file, one connection for all threads of a process, used under ``lock``."""
+    """One SQLite file, one connection for all threads of a process, used under ``lock``; ``rosters`` keeps in memory
+    what is asked for most."""
 
-    def __init__(self, path: Path, log: Any = None, *, keeps_text: bool = True) -> None:
+    def __init__(self, path: Path, log: Any = None, *, keeps_text: bool = True, rosters: Rosters | None = None) -> None:
         self.path = path
+        self.rosters = rosters or Rosters()
         self.texts = TextPack(path)
         self.keeps_text = keeps_text
         self.lock = threading.RLock()

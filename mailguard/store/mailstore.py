@@ -12,6 +12,7 @@ from urllib.parse import quote
 from mailguard.store.account import AccountStore
 from mailguard.store.announcer import Announcer
 from mailguard.store.quota import Limits
+from mailguard.store.roster import Rosters
 from mailguard.store.settings import StoreSettings
 from mailguard.store.watch import Bell
 
@@ -39,6 +40,7 @@ class MailStore:
         self._cache = cache
         self.bell = Bell(log)
         self._announcer = Announcer(log, delay=_DELAY)
+        self._rosters = Rosters()
         self._lock = threading.Lock()
         self._open: OrderedDict[str, AccountStore] = OrderedDict()
 
@@ -72,6 +74,7 @@ class MailStore:
             host=self._host,
             bell=self.bell,
             announcer=self._announcer,
+            rosters=self._rosters,
             log=self._log,
             keeps_text=self._settings.body_search,
             grace=self._settings.expunge_grace.total_seconds(),

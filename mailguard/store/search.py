@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 
 from mailguard.protocol.imap import search
 from mailguard.protocol.imap.search import Key
 from mailguard.protocol.imap.searchtext import SearchText
 from mailguard.protocol.imap.sort import fold
+from mailguard.store.roster import Mask, Roster
 from mailguard.store.textsearch import SearchableView, TextTest
 
 _DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 _TERMS = ("subject", "from", "to", "cc", "bcc")
 _ALWAYS, _NEVER = "1", "0"
+_UNSEEN = search.Not(search.Flag("\\Seen"))  # few as a rule, and the index has a list of them
 
 Condition = tuple[str, tuple[int | str, ...]]
 """An SQL condition over columns in braces, and its values (see SearchableView.matching)."""
@@ -24,7 +27,40 @@ Condition = tuple[str, tuple[int | str, ...]]
 def find(mailbox: SearchableView, key: Key, now: float) -> list[int]:
     """The UIDs that match, ascending. ``key`` is resolved (see search.resolve); ``now`` is the Unix time that WITHIN
     counts from."""
+    if _asks_flags(key) and key != _UNSEEN:
+        roster = mailbox.roster()
+        return roster.chosen(_mask(roster, key))
     return sorted(_Finder(mailbox, now).find(key, None))
+
+
+def _asks_flags(key: Key) -> bool:
+    """Whether flags and UIDs tell all that is asked for."""
+    match key:
+        case search.And(keys):
+            return all(_asks_flags(each) for each in keys)
+        case search.Or(left, right):
+            return _asks_flags(left) and _asks_flags(right)
+        case search.Not(inner):
+            return _asks_flags(inner)
+        case _:
+            return isinstance(key, search.Flag | search.Uids | search.All)
+
+
+def _mask(roster: Roster, key: Key) -> Mask:
+    match key:
+        case search.And(keys):
+            return reduce(and_, (_mask(roster, each) for each in keys), roster.everyone())
+        case search.Or(left, right):
+            return _mask(roster, left) | _mask(roster, right)
+        case search.Not(inner):
+            return roster.everyone() ^ _mask(roster, inner)
+        case search.Flag(name):
+            wanted = f" {name.lower()} "
+            return roster.flagged(lambda flags: wanted in f" {flags.lower()} ")
+        case search.Uids(ranges):
+            return roster.between(ranges)
+        case _:
+            return roster.everyone()
 
 
 class _Finder:

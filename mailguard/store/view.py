@@ -12,14 +12,17 @@ from typing import Any
 
 from mailguard.store import content, uidlist
 from mailguard.store.content import with_crlf
+from mailguard.store.roster import Roster
 from mailguard.store.snapshot import Changes, ExpungedError, Status
 from mailguard.store.standing import State, chosen
 from mailguard.store.sync import plain
 from mailguard.store.turn import Watched
 
+_FEW = 50  # messages that are looked up one by one
 _BULK = 200  # messages described at a time, between which others have their turn
 COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
-"""What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; see ``content``."""
+"""What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; ``about`` is the
+size, negative where it is an estimate that nobody checked; see ``content``."""
 
 
 class MailboxView(Watched):
@@ -50,6 +53,9 @@ class MailboxView(Watched):
     def uids(self) -> list[int]:
         """All UIDs, ascending."""
         with self._read() as (db, state):
+            known = self._index.rosters.get(self._place)
+            if known is not None and known.is_of(state):
+                return list(known.uids)
             query = "SELECT id - ? FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
             return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last))]
 
@@ -78,18 +84,58 @@ class MailboxView(Watched):
                 found.append(tuple(row))
         return found
 
+    def roster(self) -> Roster:
+        """All messages and their flags, in memory."""
+        with self._read(fresh=False) as (db, state):
+            return self._roster(db, state)
+
+    @property
+    def _place(self) -> tuple[Path, str]:
+        return self._index.path, self.name
+
+    def _roster(self, db: sqlite3.Connection, state: State) -> Roster:
+        known, modseq = self._index.rosters.get(self._place), state.highest_modseq
+        if known is not None and known.is_of(state):
+            return known
+        mailbox = state.id, state.uid_validity
+        if known is None or known.mailbox != mailbox or not state.floor <= known.modseq < modseq:
+            query = "SELECT id - ?, flags FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+            known = Roster.of(mailbox, modseq, db.execute(query, (state.first, state.first, state.last)).fetchall())
+        else:
+            query = "SELECT id - ?, flags FROM message WHERE id >> 32 = ? AND modseq > ?"
+            changed = db.execute(query, (state.first, state.id, known.modseq)).fetchall()
+            query = "SELECT id - ? FROM expunged WHERE id >> 32 = ? AND modseq > ?"
+            gone = [uid for (uid,) in db.execute(query, (state.first, state.id, known.modseq))]
+            known = known.updated(modseq, changed, gone)
+        self._index.rosters.put(self._place, known)
+        return known
+
     def sorted_uids(self, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]) -> list[int]:
         """The messages, or all, in the order of these columns, each with whether it is reversed; equal ones by UID,
         missing ones left out. ``sent_at`` is INTERNALDATE where it is unknown (RFC 5256 §3)."""
+        columns = [column for column, _ in order]
+        _, joins = content.columns_sql(columns)
+        if uids is not None and len(uids) <= _FEW:
+            with self._ready(uids, joins, columns) as (db, state):
+                return self._sort(db, state, uids, order)
+        with self._ready(None, joins, columns) as (db, state):
+            roster, asked = self._roster(db, state), ("SORT", *order)
+            every = roster.recall(asked) or roster.remember(asked, self._sort(db, state, None, order))
+        if uids is None or uids == roster.uids:
+            return list(every)
+        return list(filter(set(uids).__contains__, every))
+
+    def _sort(
+        self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]
+    ) -> list[int]:
         expressions, joins = content.columns_sql(column for column, _ in order)
         keys = []
         for (column, down), expression in zip(order, expressions, strict=True):
             expression = f"coalesce({expression}, m.date)" if column == "sent_at" else expression
             keys.append(expression + " DESC" * down)
-        with self._ready(uids, joins, [column for column, _ in order]) as (db, state):
-            where, values = chosen(db, state, uids)
-            query = f"SELECT m.id - ? FROM message m {joins} WHERE {where} ORDER BY {', '.join([*keys, 'm.id'])}"
-            return [uid for (uid,) in db.execute(query, (state.first, *values))]
+        where, values = chosen(db, state, uids)
+        query = f"SELECT m.id - ? FROM message m {joins} WHERE {where} ORDER BY {', '.join([*keys, 'm.id'])}"
+        return [uid for (uid,) in db.execute(query, (state.first, *values))]
 
     def containing(self, term: str, text: str) -> list[int]:
         """UIDs whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded as sort.fold does);
@@ -117,11 +163,13 @@ class MailboxView(Watched):
     @contextlib.contextmanager
     def _described(self, uids: Sequence[int] | None, lacking: str) -> Iterator[tuple[sqlite3.Connection, State]]:
         """As ``_read``, after the messages that lack something were read and described."""
-        wanted = None if uids is None else set(uids)
+        few = uids is not None and len(uids) <= _FEW
+        wanted = None if uids is None or few else set(uids)
         while True:
             with self._read(fresh=False) as (db, state):
-                query = f"SELECT id, name FROM message WHERE {lacking} AND id BETWEEN ? AND ? ORDER BY id"
-                found = ((id, plain(name)) for id, name in db.execute(query, (state.first, state.last)))
+                where, values = chosen(db, state, uids if few else None)
+                query = f"SELECT m.id, m.name FROM message m WHERE {lacking} AND {where} ORDER BY m.id"
+                found = ((id, plain(name)) for id, name in db.execute(query, values))
                 if wanted is not None:
                     found = (row for row in found if row[0] - state.first in wanted)
                 missing = list(itertools.islice(found, _BULK))

@@ -49,6 +49,11 @@ def flags_line(flags: Sequence[str]) -> bytes:
     return b"* FLAGS (%b)\r\n" % " ".join(flags).encode()
 
 
+def numbers_line(verb: bytes, numbers: Sequence[int], tail: bytes = b"") -> bytes:
+    """``* SEARCH 2 3 6``; ``tail`` has a space before it."""
+    return b"* %b%b%b\r\n" % (verb, b" %d" * len(numbers) % tuple(numbers), tail)
+
+
 def esearch_line(tag: bytes, uid: bool, results: Iterable[tuple[str, bytes]]) -> bytes:
     """``* ESEARCH (TAG "a1") UID COUNT 3 ALL 1:3`` (RFC 9051 §7.3.4)."""
     words = b"".join(b" %b %b" % (key.encode(), value) for key, value in results)

@@ -6,6 +6,7 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import flags_line
@@ -104,8 +105,8 @@ class View:
             return range(first, last + 1)
         if len(uids) < _MANY:
             return [number for uid in uids if (number := self.number(uid))]
-        table = self._table()
-        return [table[uid] for uid in uids if uid in table]
+        found = list(map(self._table().get, uids))
+        return [number for number in found if number] if None in found else cast(list[int], found)
 
     def known(self, uids: Sequence[int]) -> list[int]:
         """Those the client knows, in the same order."""
@@ -113,8 +114,7 @@ class View:
             return [uid for uid in uids if self.number(uid)]
         if len(uids) == self.count and uids == self.uids:
             return list(uids)
-        table = self._table()
-        return [uid for uid in uids if uid in table]
+        return list(filter(self._table().__contains__, uids))
 
     def resolve(self, numbers: SequenceSet | None, uid: bool) -> list[int]:
         """The UIDs a set of numbers (or UIDs) means. Raises CommandError for a number that is not there."""
