@@ -11,14 +11,17 @@ from mailguard.protocol.imap.searchgrammar import Search, Sort, Thread
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.protocol.imap.sort import SortKey
 from mailguard.protocol.imap.thread import Row, thread_by_references, thread_by_subject
-from mailguard.server.imap_client import Client, Done, Handler
+from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.server.imap_fetch import window
 from mailguard.store.search import find as find_in
 
 _COLUMNS = {
-    "ARRIVAL": "date", "CC": "cc_key", "DATE": "sent_at", "FROM": "from_key", "SIZE": "size",
+    "ARRIVAL": "date", "CC": "cc_key", "DATE": "sent", "FROM": "from_key", "SIZE": "size",
     "SUBJECT": "base_subject", "TO": "to_key", "DISPLAYFROM": "display_from", "DISPLAYTO": "display_to",
 }  # fmt: skip
+
+
+_THREADED = ("sent", "uid", "message_id", "references", "base_subject", "is_reply")  # see thread.Row
 
 
 def search(client: Client, command: Search) -> Done:
@@ -116,17 +119,25 @@ def sorted_uids(client: Client, uids: list[int], order: Sequence[SortKey]) -> li
 def thread(client: Client, command: Thread) -> Done:
     """THREAD."""
     uids = find(client, command.search)
-    columns = ("uid", "message_id", "references", "base_subject", "is_reply", "sent_at", "date")
-    found = client.selected.mailbox.rows(uids, columns)
-    numbers = [row[0] for row in found] if command.search.uid else client.selected.view.numbers([r[0] for r in found])
-    messages = [
-        Row(number, message_id, tuple(references.split()), subject, is_reply, date if sent is None else sent)
-        for number, (_, message_id, references, subject, is_reply, sent, date) in zip(numbers, found, strict=True)
-    ]
-    make = thread_by_references if command.algorithm == "REFERENCES" else thread_by_subject
-    threads = make(messages)
+    threads = threaded(client.selected, uids, command)
     client.send(b"* THREAD%b%b\r\n" % (b" " if threads else b"", threads))
     return Done()
+
+
+def threaded(selected: Selected, uids: list[int], command: Thread) -> bytes:
+    """The threads of these messages as printed; those of a whole mailbox are remembered."""
+    roster = selected.mailbox.roster()
+    every = uids == roster.uids == selected.view.uids
+    asked = ("THREAD", command.algorithm, command.search.uid)
+    if every and (threads := roster.recall(asked)) is not None:
+        return bytes(threads)
+    found = selected.mailbox.rows(uids, _THREADED)
+    rows: list[Row] = found
+    if not command.search.uid:
+        numbers = selected.view.numbers([row[1] for row in found])
+        rows = [(row[0], number, *row[2:]) for number, row in zip(numbers, found, strict=True)]
+    threads = (thread_by_references if command.algorithm == "REFERENCES" else thread_by_subject)(rows)
+    return roster.remember(asked, threads) if every and len(rows) == len(uids) else threads
 
 
 HANDLERS: dict[str, Handler] = {

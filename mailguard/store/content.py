@@ -35,11 +35,12 @@ READY = ("envelope", "bodystructure", "preview", "email_id")
 """Columns of ``content``: ENVELOPE and BODYSTRUCTURE as bytes to send, PREVIEW and EMAILID as text."""
 
 TERMS = {
-    **{name: name for name in ("subject", "cc", "bcc", "base_subject", "is_reply", "from_key", "to_key", "cc_key",
-                               "display_from", "display_to", "sent_at", "sent_day", "message_id")},
-    "from": "from_", "to": "to_", "references": "refs",
+    **{name: f"t.{name}" for name in ("subject", "cc", "bcc", "base_subject", "is_reply", "from_key", "to_key",
+                                      "cc_key", "display_from", "display_to", "sent_at", "sent_day", "message_id")},
+    "from": "t.from_", "to": "t.to_", "references": "t.refs", "sent": "coalesce(t.sent_at, m.date)",
 }  # fmt: skip
-"""Names of terms (see describe.Description; ``references`` are separated by spaces) -> columns of ``term``."""
+"""Names of terms (see describe.Description; ``references`` are separated by spaces, ``sent`` is INTERNALDATE where
+``sent_at`` is unknown, RFC 5256 §2.2) -> expressions over ``term``."""
 
 _INSERT_CONTENT = f"INSERT OR REPLACE INTO content VALUES ({','.join('?' * 5)})"
 _INSERT_TERM = f"INSERT OR REPLACE INTO term VALUES ({','.join('?' * 17)})"
@@ -161,5 +162,5 @@ def columns_sql(columns: Iterable[str]) -> tuple[list[str], str]:
             expressions.append(f"c.{column}")
         else:
             joins["term"] = "JOIN term t ON t.cid = m.cid"
-            expressions.append(f"t.{TERMS[column]}")
+            expressions.append(TERMS[column])
     return expressions, " ".join(joins.values())

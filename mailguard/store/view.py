@@ -112,7 +112,7 @@ class MailboxView(Watched):
 
     def sorted_uids(self, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]) -> list[int]:
         """The messages, or all, in the order of these columns, each with whether it is reversed; equal ones by UID,
-        missing ones left out. ``sent_at`` is INTERNALDATE where it is unknown (RFC 5256 §3)."""
+        missing ones left out."""
         columns = [column for column, _ in order]
         _, joins = content.columns_sql(columns)
         if uids is not None and len(uids) <= _FEW:
@@ -129,10 +129,7 @@ class MailboxView(Watched):
         self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]
     ) -> list[int]:
         expressions, joins = content.columns_sql(column for column, _ in order)
-        keys = []
-        for (column, down), expression in zip(order, expressions, strict=True):
-            expression = f"coalesce({expression}, m.date)" if column == "sent_at" else expression
-            keys.append(expression + " DESC" * down)
+        keys = [expression + " DESC" * down for (_, down), expression in zip(order, expressions, strict=True)]
         where, values = chosen(db, state, uids)
         query = f"SELECT m.id - ? FROM message m {joins} WHERE {where} ORDER BY {', '.join([*keys, 'm.id'])}"
         return [uid for (uid,) in db.execute(query, (state.first, *values))]

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter, itemgetter
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What threading knows of one message: ``number`` is what the answer shows (sequence number or UID), ``sent_at``
-    its Date in UTC seconds or INTERNALDATE; the others as in describe.Description."""
-
-    number: int
-    message_id: str
-    references: tuple[str, ...]
-    base_subject: str
-    is_reply: bool
-    sent_at: int
+Row = tuple[int, int, str, str, str, bool]
+"""What threading knows of one message: its Date in UTC seconds or INTERNALDATE, its number (sequence number or UID),
+then as in describe.Description its message id, its references with spaces between them, its base subject, and whether
+that was a reply's. Rows sort by date and number."""
 
 
 class _Node:
@@ -44,45 +36,44 @@ class _Node:
             node = node.parent
         return node is other
 
-    @property
-    def first(self) -> Row | None:
-        """The message, or the first one below a container without one."""
-        return self.row or (self.children[0].row if self.children else None)
+
+_row: Callable[[_Node], Row] = attrgetter("row")
 
 
-def _date(node: _Node) -> tuple[int, int]:
-    row = node.first
-    return (row.sent_at, row.number) if row else (0, 0)
+def _first(node: _Node) -> Row:
+    """The message, or the first one below a container without one."""
+    return node.row or _row(node.children[0])
 
 
 def thread_by_references(rows: Iterable[Row]) -> bytes:
     """The threads as printed after ``* THREAD ``; ``rows`` in mailbox order."""
     nodes = _link(rows)
-    roots = _prune([node for node in nodes if node.parent is None])
+    roots = _prune(nodes)
     for node in roots:
         if node.row is None:
-            node.children.sort(key=_date)
-    roots.sort(key=_date)
+            node.children.sort(key=_row)
+    roots.sort(key=_first)
     roots = _group_by_subject(roots)
-    for root in roots:
-        for node in _below(root):
-            if len(node.children) > 1:
-                node.children.sort(key=_date)
-    roots.sort(key=_date)
-    return b"".join([_print(root) for root in roots])
+    messages = [node for node in nodes if node.row is not None]
+    for node in (*messages, *roots):
+        if len(node.children) > 1:
+            node.children.sort(key=_row)
+    roots.sort(key=_first)
+    return b"".join([text for root in roots for text in _printed(root)])
 
 
 def thread_by_subject(rows: Iterable[Row]) -> bytes:
     """ORDEREDSUBJECT: one flat thread for each base subject, by the date of its first message."""
-    threads: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda r: (r.sent_at, r.number)):
-        threads.setdefault(row.base_subject, []).append(row)
-    out: list[bytes] = []
-    for first, *others in threads.values():
-        below = [b"%d" % row.number for row in others]
-        tail = b"" if not below else b" " + below[0] if len(below) == 1 else b" (%b)" % b")(".join(below)
-        out.append(b"(%d%b)" % (first.number, tail))
-    return b"".join(out)
+    threads: dict[str, list[int]] = {}
+    for _, number, _, _, subject, _ in sorted(rows, key=itemgetter(0, 1)):
+        threads.setdefault(subject, []).append(number)
+    return b"".join([_flat(numbers) for numbers in threads.values()])
+
+
+def _flat(numbers: Sequence[int]) -> bytes:
+    if len(numbers) < 3:
+        return b"(%b)" % b" ".join([b"%d" % number for number in numbers])
+    return b"(%d %b)" % (numbers[0], b"".join([b"(%d)" % number for number in numbers[1:]]))
 
 
 def _link(rows: Iterable[Row]) -> list[_Node]:
@@ -90,15 +81,17 @@ def _link(rows: Iterable[Row]) -> list[_Node]:
     by_id: dict[str, _Node] = {}
     nodes: list[_Node] = []
     for row in rows:
-        node = by_id.get(row.message_id) if row.message_id else None
+        message_id, references = row[2], row[3]
+        node = by_id.get(message_id) if message_id else None
         if node is None or node.row is not None:
-            node = _Node()
+            node = _Node(row)
             nodes.append(node)
-            if row.message_id:
-                by_id.setdefault(row.message_id, node)
-        node.row = row
+            if message_id:
+                by_id.setdefault(message_id, node)
+        else:
+            node.row = row
         parent: _Node | None = None
-        for reference in row.references:
+        for reference in references.split():
             referred = by_id.get(reference)
             if referred is None:
                 referred = by_id[reference] = _Node()
@@ -106,7 +99,8 @@ def _link(rows: Iterable[Row]) -> list[_Node]:
             if parent is not None and referred.parent is None and not parent.is_below(referred):
                 parent.adopt(referred)
             parent = referred
-        _set_parent(node, parent)
+        if parent is not None or node.parent is not None:
+            _set_parent(node, parent)
     return nodes
 
 
@@ -118,86 +112,85 @@ def _set_parent(node: _Node, parent: _Node | None) -> None:
         parent.adopt(node)
 
 
-def _prune(roots: list[_Node]) -> list[_Node]:
-    """Step 3: containers without a message go; their children move up, to the root only a single one."""
-    kept: list[_Node] = []
-    for root in roots:
-        for node in reversed(list(_below(root))):
-            if any(child.row is None for child in node.children):
-                node.children = [up for child in node.children for up in ([child] if child.row else child.children)]
-                for child in node.children:
-                    child.parent = node
-        if root.row is None and len(root.children) == 1:
-            root = root.children[0]
-            root.parent = None
-        if root.row is not None or root.children:
-            kept.append(root)
-    return kept
-
-
-def _below(root: _Node) -> Iterator[_Node]:
-    """The node and all below it, parents first."""
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        yield node
-        todo.extend(node.children)
+def _prune(nodes: Sequence[_Node]) -> list[_Node]:
+    """Step 3: containers without a message go; their children move up, to the root only a single one. Returns the
+    roots."""
+    risen: dict[_Node, list[_Node]] = {}  # by the node under which they come
+    for node in nodes:
+        if node.row is None and node.parent is not None:
+            above = node.parent
+            while above.row is None and above.parent is not None:
+                above = above.parent
+            node.parent = above  # the way is shorter for those below
+            risen.setdefault(above, []).extend([child for child in node.children if child.row is not None])
+    for above, children in risen.items():
+        above.children = [child for child in above.children if child.row is not None] + children
+        for child in children:
+            child.parent = above
+    roots = []
+    for node in nodes:
+        if node.parent is None and (node.row is not None or node.children):
+            if node.row is None and len(node.children) == 1:
+                node = node.children[0]
+            roots.append(node)
+    for node in roots:
+        node.parent = None
+    return roots
 
 
 def _group_by_subject(roots: list[_Node]) -> list[_Node]:
     """Step 5: threads with one base subject become one."""
     table: dict[str, _Node] = {}
     for node in roots:
-        row = node.first
-        if row is None or not row.base_subject:
-            continue
-        other = table.get(row.base_subject)
+        subject = _first(node)[4]
+        other = table.get(subject)
         if other is None or (node.row is None and other.row is not None) or _is_more_original(node, other):
-            table[row.base_subject] = node
-    merged: list[_Node] = []
-    for node in roots:
-        row = node.first
-        other = table.get(row.base_subject) if row and row.base_subject else None
-        if other is None or other is node or row is None:
-            merged.append(node)
-        elif other.row is None and node.row is None:
+            table[subject] = node
+    if len(table) == len(roots):
+        return roots
+    places = {node: place for place, node in enumerate(roots)}
+    for node in list(roots):
+        subject = _first(node)[4]
+        other = table[subject]
+        if other is node or not subject:
+            continue
+        if other.row is None and node.row is None:
             for child in list(node.children):
                 other.adopt(child)
-        elif other.row is None or (node.row is not None and node.row.is_reply and not other.row.is_reply):
+            node.parent = other  # nothing is left of it
+        elif other.row is None or (node.row is not None and node.row[5] and not other.row[5]):
             other.adopt(node)
         else:
-            both = _Node()
-            table[row.base_subject] = both
-            if other in merged:
-                merged[merged.index(other)] = both
-            else:
-                merged.append(both)
+            both = table[subject] = _Node()
+            roots[places[other]] = both
             both.adopt(other)
             both.adopt(node)
-    return [node for node in merged if node.parent is None]
+    return [node for node in roots if node.parent is None]
 
 
 def _is_more_original(node: _Node, other: _Node) -> bool:
-    return other.row is not None and node.row is not None and other.row.is_reply and not node.row.is_reply
+    return other.row is not None and node.row is not None and other.row[5] and not node.row[5]
 
 
-def _print(root: _Node) -> bytes:
-    out: list[bytes] = [b"("]
+def _printed(root: _Node) -> Iterator[bytes]:
+    yield b"("
     todo: list[_Node | bytes] = [b")", root]
     spaced = False
     while todo:
         item = todo.pop()
         if isinstance(item, bytes):
-            out.append(item)
+            yield item
             spaced = False
             continue
         if item.row is not None:
-            out.append(b" %d" % item.row.number if spaced else b"%d" % item.row.number)
+            yield b" %d" % item.row[1] if spaced else b"%d" % item.row[1]
             spaced = True
         if len(item.children) == 1 and item.row is not None:
             todo.append(item.children[0])
         elif item.children:
-            out.append(b" " if spaced else b"")
+            yield b" " if spaced else b""
             for child in reversed(item.children):
-                todo.extend((b")", child, b"("))
-    return b"".join(out)
+                if child.children:
+                    todo.extend((b")", child, b"("))
+                else:
+                    todo.append(b"(%d)" % _row(child)[1])

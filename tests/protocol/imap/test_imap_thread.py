@@ -13,7 +13,7 @@ from mailguard.protocol.imap.thread import Row, thread_by_references, thread_by_
 
 
 def row(number: int, references: str = "", subject: str = "", *, reply: bool = False, message_id: str = "") -> Row:
-    return Row(number, message_id or str(number), tuple(references.split()), subject, reply, number)
+    return number, number, message_id or str(number), references, subject, reply
 
 
 def test_a_chain_and_its_branches() -> None:
@@ -47,9 +47,9 @@ def test_a_long_thread_needs_no_stack() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.lists(st.sampled_from("abcde"), max_size=4),
                           st.sampled_from(["", "S", "T"]), st.booleans()), max_size=12))  # fmt: skip
 def test_every_message_appears_once(messages: list[tuple[str, list[str], str, bool]]) -> None:
-    rows = [Row(n, mid, tuple(refs), subject, reply, n) for n, (mid, refs, subject, reply) in enumerate(messages, 1)]
+    rows = [(n, n, mid, " ".join(refs), subject, reply) for n, (mid, refs, subject, reply) in enumerate(messages, 1)]
     printed = thread_by_references(rows)
-    assert sorted(map(int, re.findall(rb"\d+", printed))) == [r.number for r in rows]
+    assert sorted(map(int, re.findall(rb"\d+", printed))) == [number for _, number, *_ in rows]
     assert printed.count(b"(") == printed.count(b")")
 
 
@@ -72,5 +72,5 @@ def _rows(mbox: Path) -> list[Row]:
     for n, (arrival, text) in enumerate(zip(pieces[::2], pieces[1::2], strict=True), 1):
         d, internal = describe(text.replace(b"\n", b"\r\n")), sent_date(arrival)
         at = d.sent_at if d.sent_at is not None else internal.at if internal else 0
-        rows.append(Row(n, d.message_id, d.references, d.base_subject, d.is_reply, at))
+        rows.append((at, n, d.message_id, " ".join(d.references), d.base_subject, d.is_reply))
     return rows
