@@ -250,7 +250,7 @@ def _peek(stream: Stream, at_least: int) -> bytes:
     sock = stream.sock
     while True:
         with contextlib.suppress(BlockingIOError):
-            data = sock.recv(4096, socket.MSG_PEEK)
+            data = sock.recv(4096, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             if not data or len(data) >= at_least:
                 return data
             time.sleep(0.005)  # poll() would return at once for the part that is already there

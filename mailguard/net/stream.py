@@ -6,10 +6,14 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 
 from mailguard.model.session import TlsInfo
+
+_READ = 32_768  # octets; libc maps memory for more, and unmaps it, at every read
+_TIMEVAL = struct.Struct("ll")
 
 
 class StreamTimeoutError(TimeoutError):
@@ -21,22 +25,25 @@ class HungUpError(OSError):
 
 
 class Stream:
-    """A connected socket. Not for use by two threads at once, except ``close``.
+    """A connected socket. Not for use by two threads at once, except ``close`` and ``hang_up``.
 
-    The socket does not block; waiting happens in ``poll``, never inside OpenSSL, so that an idle TLS
-    connection holds no read buffer. ``timeout`` bounds one wait in seconds; a deadline set with
-    ``set_deadline`` bounds all waits together, whichever comes first. ``under_way`` is for the server to set while
-    its peer is in the middle of something that it should be let finish when the server ends.
+    In clear the kernel waits, and gives up by itself: one system call for what arrives. In TLS the socket does not
+    block and waiting happens in ``poll``, never inside OpenSSL, so that an idle connection holds no read buffer.
+    ``timeout`` bounds one wait in seconds; a deadline set with ``set_deadline`` bounds all waits together, whichever
+    comes first. ``under_way`` is for the server to set while its peer is in the middle of something that it should
+    be let finish when the server ends.
     """
 
     def __init__(self, sock: socket.socket, *, timeout: float = 300.0) -> None:
-        sock.setblocking(False)
+        sock.setblocking(True)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             # Before any handshake: tickets and a small greeting would else wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock: socket.socket | ssl.SSLSocket = sock
         self.timeout = timeout
         self._deadline = float("inf")
+        self._clear = True
+        self._patience = 0.0  # seconds that the kernel waits for octets in clear
         self.tls: TlsInfo | None = None
         self.on_close: Callable[[], None] | None = None  # called once
         self.under_way = False
@@ -54,24 +61,38 @@ class Stream:
         """Whether decrypted bytes are waiting that a selector cannot see."""
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
-    def read(self, limit: int = 65536, *, readable: bool = False) -> bytes:
+    def read(self, limit: int = _READ, *, readable: bool = False) -> bytes:
         """What has arrived, at least one octet, at most ``limit``; ``b""`` once the peer has closed. ``readable`` says
         that ``wait_readable`` has just returned.
 
         Raises StreamTimeoutError, HungUpError, OSError.
         """
-        data = self._read(limit, wait=not readable and not self.pending())
+        if self._clear:
+            data = self._read_clear(limit)
+        else:
+            data = self._read_tls(limit, wait=not readable and not self.pending())
         if not data and self._hung_up:
             raise HungUpError("the server is ending")
         return data
 
-    def _read(self, limit: int, *, wait: bool) -> bytes:
+    def _read_clear(self, limit: int) -> bytes:
+        patience = self._left()
+        if patience != self._patience:
+            whole, part = divmod(patience, 1)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(int(whole), int(part * 1e6) or 1))
+            self._patience = patience
+        try:
+            return self.sock.recv(limit)
+        except BlockingIOError:
+            raise StreamTimeoutError("the peer did not answer in time") from None
+
+    def _read_tls(self, limit: int, *, wait: bool) -> bytes:
         while True:
             if wait:
                 self._wait(select.POLLIN)
             try:
                 return self.sock.recv(limit)
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except ssl.SSLWantReadError:
                 wait = True
             except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT)
@@ -87,9 +108,10 @@ class Stream:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of it. Raises StreamTimeoutError, OSError."""
         view = memoryview(data).cast("B")
+        flags = socket.MSG_DONTWAIT if self._clear else 0
         while view:
             try:
-                view = view[self.sock.send(view) :]
+                view = view[self.sock.send(view, flags) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._wait(select.POLLOUT)
             except ssl.SSLWantReadError:
@@ -99,6 +121,7 @@ class Stream:
         self, context: ssl.SSLContext, *, server_side: bool = True, server_hostname: str | None = None
     ) -> TlsInfo:
         """Shakes hands and encrypts from here on. Raises StreamTimeoutError, ssl.SSLError, OSError."""
+        self.sock.setblocking(False)
         self.sock.getpeername()  # raises where the peer is gone; `wrap_socket` would leave the socket open then
         tls = context.wrap_socket(
             self.sock,
@@ -106,7 +129,7 @@ class Stream:
             server_hostname=server_hostname,
             do_handshake_on_connect=False,
         )
-        self.sock = tls
+        self.sock, self._clear = tls, False
         while True:
             try:
                 tls.do_handshake()
@@ -122,13 +145,18 @@ class Stream:
         self.tls = TlsInfo(tls.version() or "", cipher[0] if cipher else "", sni, verified)
         return self.tls
 
-    def _wait(self, event: int) -> None:
-        until = min(self.timeout, self._deadline - time.monotonic())
-        if until <= 0:
+    def _left(self) -> float:
+        """Seconds that the next wait may take. Raises StreamTimeoutError where there are none."""
+        left = min(self.timeout, self._deadline - time.monotonic())
+        if left <= 0:
             raise StreamTimeoutError("deadline passed")
+        return left
+
+    def _wait(self, event: int) -> None:
+        left = self._left()
         poll = select.poll()
         poll.register(self.sock, event)
-        if not poll.poll(until * 1000):
+        if not poll.poll(left * 1000):
             raise StreamTimeoutError("the peer did not answer in time")
 
     def hang_up(self) -> None:
