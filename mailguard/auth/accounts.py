@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from mailguard.auth.accountsfile import AccountsFile, DomainEntry
+from mailguard.auth.accountsfile import DEFAULTS, AccountsFile, DomainEntry
 from mailguard.model.address import Address, AddressError
 
-_DEFAULTS = ("postmaster", "abuse")  # RFC 2142, RFC 5321 §4.5.1
 _DEPTH = 20  # aliases of aliases
 
 
@@ -157,9 +156,13 @@ class Directory:
     def _visit(self, address: Address, walk: _Walk, depth: int) -> str:
         """Adds whom a local, canonical address means; returns the subaddress tag that was cut off."""
         found, detail = self._find(address)
-        if found is None or depth > _DEPTH:
+        if depth > _DEPTH:
             return ""
-        if found in self._aliases and found not in walk.seen:
+        if found is None:
+            domain = self.domains[address.domain]
+            if fallback := domain.postmaster if address.local in DEFAULTS else domain.catch_all:
+                self._follow(fallback, walk, depth)
+        elif found in self._aliases and found not in walk.seen:
             walk.seen.add(found)
             for target in self._aliases[found]:
                 self._follow(target, walk, depth)
@@ -178,7 +181,7 @@ class Directory:
             self._visit(Address(target.local.casefold(), domain.canonical), walk, depth + 1)
 
     def _find(self, address: Address) -> tuple[str | None, str]:
-        """The key that stands for a local, canonical address, and the tag cut off: exact, tag, defaults, catch-all."""
+        """The key that stands for a local, canonical address, and the tag cut off."""
         known = (self._aliases, self._names)
         if any(address.key in names for names in known):
             return address.key, ""
@@ -186,9 +189,7 @@ class Directory:
         plain = Address(user, address.domain)
         if user and detail and any(plain.key in names for names in known):
             return plain.key, detail
-        domain = self.domains[address.domain]
-        fallback = domain.postmaster if address.local in _DEFAULTS else domain.catch_all
-        return (_canonical(fallback, self.domains) if fallback else None), ""
+        return None, ""
 
 
 def _canonical(address: Address, domains: Mapping[str, Domain]) -> str:
@@ -205,11 +206,15 @@ def _domains(file: AccountsFile) -> Iterator[tuple[str, Domain]]:
 
 
 def _postmaster(entry: DomainEntry, file: AccountsFile) -> Address | None:
-    if entry.postmaster:
+    if entry.postmaster and not _disabled(Address.parse(entry.postmaster), file):
         return Address.parse(entry.postmaster)
     enabled = [Address.parse(a.address) for a in file.account if not a.disabled]
     own = next((a for a in enabled if a.domain == entry.name), None)
     return own or next(iter(enabled), None)
+
+
+def _disabled(address: Address, file: AccountsFile) -> bool:
+    return any(a.disabled and Address.parse(a.address).key == address.key for a in file.account)
 
 
 def _accounts(

@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mailguard.model.address import Address, parse_domain
 from mailguard.model.octets import Octets
 
+DEFAULTS = ("postmaster", "abuse")
+"""Local parts that every domain has (RFC 2142, RFC 5321 §4.5.1)."""
+
 
 def _address(text: str) -> str:
     return str(Address.parse(text))

@@ -167,7 +167,7 @@ def load_accounts(path: Path, data_dir: Path, *, separator: str = "+", texts: Te
 
     source = read_source(path, "`accounts` in mailguard.toml names it", texts)
     file = decode(source, AccountsFile)
-    problems = [source.problem(where, text, cure) for where, text, cure in mistakes(file)]
+    problems = [source.problem(where, text, cure) for where, text, cure in mistakes(file, separator)]
     if problems:
         raise ConfigError(problems)
     return Directory.build(file, data_dir, separator=separator)

@@ -32,10 +32,12 @@ class Taken:
 
 @dataclass(slots=True)
 class _Plan:
-    """``boxes``: mailbox -> accounts; ``queued``: reason to hold -> recipients; ``onward``: whose aliases send on."""
+    """``boxes``: mailbox -> accounts; ``here``: the recipients these are for; ``queued``: reason to hold -> recipients;
+    ``onward``: whose aliases send on."""
 
     boxes: defaultdict[str, dict[str, Account]] = field(default_factory=lambda: defaultdict(dict))
     queued: defaultdict[str, dict[str, Recipient]] = field(default_factory=lambda: defaultdict(dict))
+    here: dict[str, Recipient] = field(default_factory=dict)
     onward: list[Recipient] = field(default_factory=list)
     where: dict[str, list[str]] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Intake:
         cannot take it fails instead of being queued (LMTP, where the client has a queue of its own).
         """
         plan = _Plan()
-        for recipient in envelope.recipients:
+        for recipient in {r.address.key: r for r in envelope.recipients}.values():  # some are named twice
             self._plan(plan, envelope, message, recipient, routes[recipient.address.key], verdict, hold)
         failed: dict[str, Reply] = {}
         for box in sorted(plan.boxes):  # INBOX before Junk
@@ -110,6 +112,7 @@ class Intake:
             plan.queued[""][key] = recipient
             where.append("queue")
         else:
+            plan.here[key] = recipient
             box = recipient.mailbox or "INBOX"
             plan.boxes[box] |= {account.key: account for account in route.accounts}
             where += [f"{account.key}/{box}" for account in route.accounts]
@@ -137,8 +140,8 @@ class Intake:
         """Lets accounts that failed wait in the queue; returns the recipients that fail instead."""
         lost: dict[str, Reply] = {}
         waiting: set[str] = set()
-        for recipient in envelope.recipients:
-            key, route = recipient.address.key, routes[recipient.address.key]
+        for key, recipient in plan.here.items():
+            route = routes[key]
             bad = [account for account in route.accounts if account.key in failed]
             if may_fail and bad and len(bad) == len(route.accounts) and not route.remote:
                 lost[key] = failed[bad[0].key]

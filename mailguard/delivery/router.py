@@ -58,6 +58,7 @@ class Router:
             return Reply.of(550, "5.2.1", f"the mailbox {address} is disabled")
         if found.unknown:
             return Reply.of(550, "5.1.1", f"there is no mailbox {address} here")
-        if found.accounts and not found.remote and all(map(self._full, found.accounts)):
+        always = address.local.casefold() == "postmaster"  # RFC 5321 §4.5.1
+        if found.accounts and not found.remote and not always and all(map(self._full, found.accounts)):
             return Reply.of(452, "4.2.2", f"the mailbox {address} is full; try again later")
         return Route(found.accounts, found.remote, forwarded=bool(found.remote))

@@ -15,6 +15,7 @@ from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 
 MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
+_BLOCK = 1 << 20  # octets copied at a time
 _LONG = re.compile(rb"[^\r\n]{999,}")
 _BREAKS = (b" ", b"\t", b">", b",", b";")
 _STRIPPED = ("Bcc", "Resent-Bcc", "Return-Path")
@@ -88,11 +89,16 @@ def fold(raw: bytes | mmap) -> Iterator[bytes]:
     """
     at, header_end = 0, raw.find(b"\r\n\r\n")
     for match in _LONG.finditer(raw):
-        yield raw[at : match.start()]
+        yield from _blocks(raw, at, match.start())
         in_header = match.start() < header_end or header_end < 0
         yield b"\r\n".join(_folded_field(match[0]) if in_header else _cut_line(match[0]))
         at = match.end()
-    yield raw[at:]
+    yield from _blocks(raw, at, len(raw))
+
+
+def _blocks(raw: bytes | mmap, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, _BLOCK):
+        yield raw[at : min(at + _BLOCK, end)]
 
 
 def _folded_field(line: bytes) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import idna
@@ -42,8 +43,9 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The form to compare and look up by: everything in lower case."""
-        return f"{self.local.casefold()}@{self.domain}"
+        """The form to compare and look up by: everything in lower case, characters composed (RFC 6532 §3.1)."""
+        local = self.local if self.local.isascii() else unicodedata.normalize("NFC", self.local)
+        return f"{local.casefold()}@{self.domain}"
 
     @property
     def is_literal(self) -> bool:

@@ -63,8 +63,12 @@ class Message:
         return end + 4 if end >= 0 else len(self.raw)
 
     @cached_property
+    def _places(self) -> list[tuple[str, int, int]]:
+        return list(_spans(self.raw[: self.body_start]))
+
+    @cached_property
     def _all_fields(self) -> tuple[Field, ...]:
-        return tuple(split_fields(self.raw[: self.body_start]))
+        return tuple(Field(name, self.raw[start:end]) for name, start, end in self._places)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -88,8 +92,12 @@ class Message:
         """The header section as it will be passed on, blank line included."""
         if not self._dropped:
             return self.prefix + self.raw[: self.body_start]
-        kept = b"".join(f.raw for f in self.fields)
-        return self.prefix + kept + (b"\r\n" if self.raw[self.body_start - 2 : self.body_start] == b"\r\n" else b"")
+        kept, at = [self.prefix], 0
+        for n in sorted(self._dropped):  # cut out, so that lines which are no fields stay where they are
+            _, start, end = self._places[n]
+            kept.append(self.raw[at:start])
+            at = end
+        return b"".join((*kept, self.raw[at : self.body_start]))
 
     @property
     def body(self) -> memoryview:
@@ -122,22 +130,24 @@ class Message:
 
 
 def split_fields(header: bytes) -> list[Field]:
-    """The fields of a header section; a line that is no field is kept with the one before it or skipped."""
-    fields: list[Field] = []
+    """The fields of a header section; a line that is no field is skipped."""
+    return [Field(name, header[start:end]) for name, start, end in _spans(header)]
+
+
+def _spans(header: bytes) -> Iterable[tuple[str, int, int]]:
+    """The name of each field, and where it begins and ends."""
     start = 0
     name = ""
     for line_start, line in _lines(header):
         if line[:1] in (b" ", b"\t"):
             continue
         if name:
-            fields.append(Field(name, header[start:line_start]))
+            yield name, start, line_start
         match = _NAME.match(line)
         name = match[1].decode("ascii") if match else ""
         start = line_start
     if name:
-        end = len(header) - 2 if header.endswith(b"\r\n\r\n") else len(header)
-        fields.append(Field(name, header[start:end]))
-    return fields
+        yield name, start, len(header) - 2 if header.endswith(b"\r\n\r\n") else len(header)
 
 
 def _lines(header: bytes) -> Iterable[tuple[int, bytes]]:

@@ -189,7 +189,9 @@ class Listener:
                 return
             stream.on_close = lambda: self._ended(stream, peer)
             kept = self._handle(stream, peer)
-        except (OSError, proxyproto.ProxyError) as error:
+        except proxyproto.ProxyError as error:
+            self._log.warning("connection refused", **self._named(peer), reason=str(error))
+        except OSError as error:
             self._log.debug("connection ended", **self._named(peer), error=str(error))
         except Exception as error:
             self._log.error("a connection failed", **self._named(peer), exc_info=error)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _CHUNK = 1 << 20
+_TAIL = 1 << 16  # even, so that no CRLF is cut in two
 
 
 def body_hash(body: memoryview | bytes, *, relaxed: bool, limit: int = -1) -> tuple[bytes, bool]:
@@ -29,14 +30,24 @@ def _feed(hasher: Any, data: bytes, written: int, limit: int) -> int:
 
 
 def _content_end(view: memoryview, blank: bytes, relaxed: bool) -> int:
+    # Many octets in one step: a message may consist of nothing else.
     end = len(view)
-    if relaxed:
-        while end and view[end - 1] in blank:
-            end -= 1
-        return end
-    while end >= 2 and bytes(view[end - 2 : end]) == b"\r\n":
-        end -= 2
+    while end:
+        piece = bytes(view[max(0, end - _TAIL) : end])
+        tail = piece[len(piece.rstrip(blank)) :]
+        cut = len(tail) if relaxed else _line_ends(tail)
+        end -= cut
+        if cut < len(piece):
+            break
     return end
+
+
+def _line_ends(tail: bytes) -> int:
+    """How many octets of CRLF CRLF... stand at the end of these CRs and LFs."""
+    if not tail.endswith(b"\r\n"):
+        return 0
+    count = len(tail) - 1 - max(tail.rfind(b"\r\r"), tail.rfind(b"\n\n"))
+    return count - count % 2
 
 
 def _blocks(view: memoryview) -> Iterator[bytes]:

@@ -123,7 +123,8 @@ class _Connection:
         about(self._session.id)
         try:
             # Who may say XCLIENT is a stranger's voice: the stranger is looked at once he is known.
-            if not self._core.profile.xclient and self._turned_away():
+            if not self._core.profile.xclient and (refusal := self._look_at_client()):
+                self._stream.write(refusal.encode())
                 return
             self._core.greet()
             while self._answer_all():
@@ -148,13 +149,10 @@ class _Connection:
             self._drop()
             about("")
 
-    def _turned_away(self) -> bool:
+    def _look_at_client(self) -> Reply | None:
         self._inspection = self._service.engine.connect(self._session)
         self._session = replace(self._session, ptr=self._session.ptr or self._inspection.ptr)
-        refusal = self._inspection.verdict.reply
-        if refusal is not None:
-            self._stream.write(refusal.encode())
-        return refusal is not None
+        return self._inspection.verdict.reply
 
     def _set_deadline(self) -> None:
         now, ends = time.monotonic(), self._ends
@@ -259,10 +257,9 @@ class _Connection:
             return
         self._session, self._account = found
         self._sign_in = self._make_sign_in(self._session.peer_ip)
-        self._inspection = self._service.engine.connect(self._session)
-        self._session = replace(self._session, ptr=self._session.ptr or self._inspection.ptr)
-        refusal = self._inspection.verdict.reply
-        self._core.send(refusal or Reply.of(220, "", f"{self._desk.hostname} ESMTP mailguard"), close=bool(refusal))
+        refusal = self._look_at_client()
+        reply = refusal or Reply.of(220, "", f"{self._desk.hostname} ESMTP mailguard")
+        self._core.send(reply, close=bool(refusal), authenticated=self._account is not None)
 
     def _on_mail(self, mail: cmd.Mail) -> Reply:
         self._inspection = self._inspection or self._service.engine.connect(self._session)

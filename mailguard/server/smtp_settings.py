@@ -21,6 +21,9 @@ class SmtpSettings(BaseModel):
     line_limit: int = Field(
         default=65_536, ge=998, description="octets of the longest text line in a message from outside"
     )
+    header_limit: Octets = Field(
+        default=524_288, ge=65_536, description="octets of the longest header section of a message"
+    )
     recipients: int = Field(default=100, ge=100, description="recipients of one message (RFC 5321: at least 100)")
     messages: int = Field(default=1000, ge=1, description="messages over one connection")
     commands: int = Field(default=10_000, ge=100, description="commands over one connection")

@@ -144,7 +144,9 @@ class Transaction:
         return [reply] * (len(self.envelope.recipients) if self._session.role is Role.LMTP else 1)
 
     def _refused(self, message: Message) -> Reply | None:
-        most = self._desk.settings.hops
+        most, longest = self._desk.settings.hops, self._desk.settings.header_limit
+        if message.body_start > longest:  # all of it is taken apart in memory
+            return Reply.of(552, "5.3.4", f"the header section has more than the {longest} octets allowed here")
         if hops(message) >= most:
             return Reply.of(554, "5.4.6", f"the message has passed {most} servers: a mail loop")
         if all(route.forwarded and loops_at(message, key) for key, route in self._routes.items()):

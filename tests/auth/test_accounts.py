@@ -94,6 +94,7 @@ def test_mistakes_are_all_found() -> None:
             "domain": [{"name": "a.test"}, {"name": "a.test"}],
             "account": [{"address": "x@a.test"}, {"address": "X@a.test"}, {"address": "y@b.test"}],
             "shared": [{"address": "info@a.test", "members": ["z@a.test"]}],
+            "alias": [{"address": "all@a.test", "to": ["x+tag@a.test", "typo@a.test", "abuse@a.test", "far@c.test"]}],
         }
     )
     assert [text for _, text, _ in mistakes(wrong)] == [
@@ -101,4 +102,35 @@ def test_mistakes_are_all_found() -> None:
         "X@a.test is already taken by account.0.address",
         "y@b.test: b.test is none of our domains",
         "z@a.test is no account",
+        "there is no typo@a.test here",
     ]
+
+
+def test_a_catch_all_and_a_postmaster_must_exist_or_be_outside() -> None:
+    def file(catch_all: str, postmaster: str) -> AccountsFile:
+        domain = {"name": "a.test", "catch_all": catch_all, "postmaster": postmaster}
+        return AccountsFile.model_validate({"domain": [domain], "account": [{"address": "x@a.test"}]})
+
+    assert [".".join(map(str, path)) for path, _, _ in mistakes(file("typo@a.test", "x@a.test"))] == [
+        "domain.0.catch_all"
+    ]
+    outside = file("far@c.test", "boss@c.test")
+    assert list(mistakes(outside)) == []
+    directory = Directory.build(outside, Path("/data"))
+    assert keys(directory, "nobody@a.test") == ([], ["far@c.test"])
+    assert keys(directory, "postmaster@a.test") == ([], ["boss@c.test"])
+
+
+def test_a_postmaster_who_is_disabled_is_stood_in_for() -> None:
+    file = {
+        "domain": [{"name": "a.test", "postmaster": "x@a.test"}],
+        "account": [{"address": "x@a.test", "disabled": True}, {"address": "y@a.test"}],
+    }
+    directory = Directory.build(AccountsFile.model_validate(file), Path("/data"))
+    assert keys(directory, "postmaster@a.test") == (["y@a.test"], [])
+
+
+def test_characters_may_come_in_pieces() -> None:
+    file = {"domain": [{"name": "a.test"}], "account": [{"address": "jos\u00e9@a.test"}]}
+    directory = Directory.build(AccountsFile.model_validate(file), Path("/data"))
+    assert len(directory.resolve(Address.parse("JOSE\u0301@a.test")).accounts) == 1

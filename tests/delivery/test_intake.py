@@ -111,6 +111,23 @@ def test_one_message_to_several_is_one_file_and_an_alias_reaches_all(office: Off
     assert sorted(office.queued("elsewhere.test")) == ["far@elsewhere.test", "out@elsewhere.test"]
 
 
+def test_a_recipient_named_twice_gets_it_once(office: Office) -> None:
+    taken = office.take("out@office.test", "OUT@office.test", "ann@office.test", "ann@office.test")
+    assert taken.where == {"out@office.test": "queue", "ann@office.test": "ann@office.test/INBOX"}
+    assert len(office.files("ann")) == 1
+    assert office.queued("elsewhere.test") == ["out@elsewhere.test"]
+
+
+def test_what_was_discarded_for_one_recipient_does_not_come_back_by_anothers_failure(office: Office) -> None:
+    office.broken["ann"] = errno.EIO
+    verdict = Verdict(Action.ACCEPT, per_recipient={"ann@office.test": Action.DISCARD})
+    taken = office.take("ann@office.test", "both@office.test", verdict=verdict)
+    assert taken.where["ann@office.test"] == "discarded"
+    office.broken.clear()
+    assert office.deliver_queued() == ["250 2.1.5 delivered"]
+    assert len(office.files("ann")) == 1
+
+
 def test_junk_quarantine_and_discard(office: Office) -> None:
     assert office.take("all@office.test", action=Action.JUNK).where["all@office.test"].endswith("not sent on: junk")
     assert len(office.files("ann", ".Junk")) == 1

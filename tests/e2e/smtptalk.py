@@ -123,15 +123,20 @@ def leftovers(server: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *settings: str, policy: str = "", plugin: str = "") -> Iterator[Any]:
-    """A running server on this folder, with this policy and this loose plugin."""
+def serving(folder: Path, *settings: str, policy: str = "", plugin: str = "", accounts: str = "") -> Iterator[Any]:
+    """A running server on this folder, with this policy, this loose plugin and these accounts."""
     made = installed.Installed(folder, settings=[NO_DNS, *settings])
     (folder / "policy.toml").write_text(policy)
     if plugin:
         (folder / "plugins").mkdir()
         name = plugin.partition('PluginInfo("')[2].partition('"')[0]
         (folder / f"plugins/{name}.py").write_text(plugin)
-    made.add_users()
+    if accounts:
+        (folder / "accounts.toml").write_text(accounts)
+        for user in installed.USERS:
+            made.run("user", "passwd", user, "--password-stdin", stdin=PASSWORD + "\n")
+    else:
+        made.add_users()
     try:
         made.start()
         yield made

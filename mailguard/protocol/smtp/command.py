@@ -49,9 +49,10 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Rcpt:
-    """RCPT TO."""
+    """RCPT TO; ``utf8`` says that it is not all ASCII, if only in a domain that has an A-label."""
 
     recipient: Recipient
+    utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def _rcpt(_verb: str, rest: str) -> Rcpt:
             raise syntax_error(f"parameter {key[:40]} of RCPT is not known", code=555)
     if path.lower() == "postmaster":  # without a domain: RFC 5321 §4.5.1
         return Rcpt(Recipient(POSTMASTER, notify, orcpt))
-    return Rcpt(Recipient(_address(path, status="5.1.3"), notify, orcpt))
+    return Rcpt(Recipient(_address(path, status="5.1.3"), notify, orcpt), not rest.isascii())
 
 
 def _path(rest: str, keyword: str) -> tuple[str, list[tuple[str, str]]]:

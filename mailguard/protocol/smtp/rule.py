@@ -85,7 +85,7 @@ def refused_rcpt(p: Profile, state: State, command: cmd.Rcpt) -> Reply | None:
         return Reply.of(452, "4.5.3", f"more than {p.rcpt_max} recipients: send the rest again")
     if state.mail.mail_from is None and state.rcpts and not (state.authenticated or p.lmtp):
         return Reply.of(452, "4.5.3", "one recipient at a time for mail from <>: send the rest again")
-    if command.recipient.address.needs_utf8 and not state.mail.smtputf8:
+    if command.utf8 and not state.mail.smtputf8:
         return Reply.of(553, "5.6.7", "this recipient needs the parameter SMTPUTF8 of MAIL")
     return None
 

@@ -71,10 +71,12 @@ class SmtpServer:
         self._out.clear()
         return out
 
-    def send(self, reply: Reply, *, close: bool = False) -> None:
-        """Answers the event handed out last; over LMTP, content is answered so for each recipient."""
+    def send(self, reply: Reply, *, close: bool = False, authenticated: bool = False) -> None:
+        """Answers the event handed out last; over LMTP, content is answered so for each recipient. ``authenticated``
+        goes with the answer to XCLIENT: the client that is spoken for is signed in."""
         count = self._state.rcpts if self._pending == "content" and self.profile.lmtp else 1
         self.send_each([reply] * count, close=close)
+        self._state.authenticated |= authenticated
 
     def send_each(self, replies: Sequence[Reply], *, close: bool = False) -> None:
         """Answers with several replies: to content over LMTP, one for each recipient in their order (RFC 2033 §4.2)."""
