@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
-from mailguard.cli.mail import find_account, load, progress, store_of
+from mailguard.cli.mail import find_account, load, progress, read_ahead, store_of
 from mailguard.cli.output import config_option, fail, json_option, print_rows
 
 
@@ -19,8 +20,9 @@ from mailguard.cli.output import config_option, fail, json_option, print_rows
 @config_option
 def adopt(path: Path, account: str | None, check: bool, move: bool, as_json: bool, config: Path | None) -> None:
     """Take over the Maildir PATH as the mail of ACCOUNT: UIDs, flags, keywords, dates and subscriptions stay as they
-    are, so no mail program loads anything again. Stop the old server first. Without ACCOUNT, or with --check, nothing
-    is changed."""
+    are, so no mail program loads anything again. Stop the old server first. The mail can be used after seconds; what
+    is read after that makes lists and searches quick, and may be stopped. Without ACCOUNT, or with --check, nothing is
+    changed."""
     from mailguard.store.survey import survey
 
     path = path.resolve()
@@ -41,17 +43,16 @@ def adopt(path: Path, account: str | None, check: bool, move: bool, as_json: boo
         return
     owner = find_account(loaded, account)
     _place(path, owner.maildir, move=move)
-    with store_of(loaded, owner) as store, progress() as bar:
+    with store_of(loaded, owner) as store:
         names = store.names()
-        task = bar.add_task("numbering", total=len(names))
-        count = 0
-        for name in names:
-            count += store.mailbox(name).status().messages
-            bar.advance(task)
-    expected = sum(folder.messages for folder in found.folders)
-    if count < expected:
-        raise fail(f"{expected} files were there, {count} messages are: run `mailguard index verify {owner}`")
-    click.echo(f"adopted {count} messages in {len(names)} mailboxes for {owner}", err=True)
+        count = sum(store.mailbox(name).status().messages for name in names)
+        expected = sum(folder.messages for folder in found.folders)
+        if count < expected:
+            raise fail(f"{expected} files were there, {count} messages are: run `mailguard index verify {owner}`")
+        click.echo(f"adopted {count} messages in {len(names)} mailboxes for {owner}: ready to be used", err=True)
+        os.nice(10)  # the server goes first
+        with progress() as bar:
+            read_ahead(store, bar)
 
 
 def _place(path: Path, maildir: Path, *, move: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailguard.cli.mail import find_account, load, progress, store_of
+from mailguard.cli.mail import find_account, load, progress, read_ahead, store_of
 from mailguard.cli.output import config_option, fail
 
 if TYPE_CHECKING:
@@ -55,13 +55,7 @@ def rebuild(accounts: tuple[str, ...], from_nothing: bool, config: Path | None) 
             if from_nothing:
                 store.forget_index()
             store.forget_descriptions()
-            for name in store.names():
-                mailbox = store.mailbox(name)
-                task = bar.add_task(f"{account} {name}", total=mailbox.status().messages)
-                while done := mailbox.describe_some(100):
-                    bar.advance(task, done)
-                while store.keeps_text and mailbox.keep_some(100):
-                    pass
+            read_ahead(store, bar, f"{account} ")
     click.echo("done", err=True)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mailguard.config.schema import Config
     from mailguard.store.account import AccountStore
 
+_AT_ONCE = 200  # messages, between which the server has its turn
 account_argument = click.argument("account")
 
 
@@ -75,12 +76,36 @@ def store_of(loaded: Config, account: Account) -> Iterator[AccountStore]:
     from mailguard.app.mail import opener
     from mailguard.store.mailstore import MailStore
 
-    stores = MailStore(loaded.data_dir / "index", loaded.main.hostname, None, loaded.main.store)
+    stores = MailStore(loaded.data_dir / "index", loaded.main.hostname, Notes(), loaded.main.store)
     store = opener(stores, loaded.directory)(account)
     try:
         yield store
     finally:
         store.close()
+
+
+class Notes:
+    """A log on standard error: what the store repairs while a command runs."""
+
+    def warning(self, text: str, **facts: object) -> None:
+        """One line."""
+        told = " ".join(f"{name}={value}" for name, value in facts.items())
+        click.echo(f"note: {text} ({told})" if told else f"note: {text}", err=True)
+
+    info = error = warning
+
+
+def read_ahead(store: AccountStore, bar: Progress, title: str = "") -> None:
+    """Reads all mail that the index does not know well enough yet. May be stopped, and started again, at any time."""
+    for name in store.names():
+        mailbox = store.mailbox(name)
+        total = mailbox.status().messages
+        for what, work in (("index", mailbox.describe_some), ("text", mailbox.keep_some)):
+            if what == "index" or store.keeps_text:
+                task = bar.add_task(f"{title}{name}, {what}", total=total)
+                while done := work(_AT_ONCE):
+                    bar.advance(task, done)
+                bar.update(task, completed=total)
 
 
 def progress() -> Progress:

@@ -122,7 +122,7 @@ class AccountStore(FolderTree):
 
     def forget_index(self) -> None:
         """Throws the index away; processes that use it take the new one."""
-        self._index.discard("as asked")
+        self._index.discard()
 
     def tidy(self, *, now: float | None = None) -> None:
         """Housekeeping: what nobody needs any more goes from the index and from ``tmp``."""

@@ -58,6 +58,7 @@ class FolderTree:
         self._bell = bell or Bell()
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
+        self._unreadable: set[str] = set()  # folders that the log was told of
 
     def make(self, new_subscribed: Iterable[str]) -> None:
         """Makes the INBOX and these mailboxes, and subscribes to them."""
@@ -116,9 +117,23 @@ class FolderTree:
         found = []
         for entry in os.scandir(self.root):
             if entry.name.startswith(".") and len(entry.name) > 1 and maildir.is_maildir(Path(entry.path)):
-                with contextlib.suppress(ValueError):
-                    found.append(SEPARATOR.join(decode_name(part) for part in entry.name[1:].split(".")))
-        return ["INBOX", *sorted(name for name in found if "" not in name.split(SEPARATOR))]
+                name = self.name_in(entry.name)
+                if name is not None:
+                    found.append(name)
+                elif entry.name not in self._unreadable and self._log is not None:
+                    self._unreadable.add(entry.name)
+                    text = "the name of a folder cannot be read, its mail is not shown: rename it"
+                    self._log.warning(text, path=entry.path)
+        return ["INBOX", *sorted(found)]
+
+    @staticmethod
+    def name_in(folder: str) -> str | None:
+        """The name of the mailbox in this Maildir++ folder; None where it has none that can be told to clients."""
+        try:
+            parts = [decode_name(part) for part in folder[1:].split(".")]
+        except ValueError:
+            return None
+        return SEPARATOR.join(parts) if all(parts) and not any(map(_bad, parts)) else None
 
     def listing(self) -> list[MailboxInfo]:
         """All mailboxes, those shared with the account too, and the names above them that are none themselves."""

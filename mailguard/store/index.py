@@ -103,14 +103,15 @@ class Index:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
 
-    def discard(self, reason: str) -> None:
-        """Throws the file away: it is only a cache. Other processes see that it went, and open the new one."""
+    def discard(self, reason: str = "") -> None:
+        """Throws the file away: it is only a cache. Other processes see that it went, and open the new one. The log is
+        told of a ``reason``."""
         with self.lock, self._alone():
             self._close()
             self._throw_away(reason)
 
     def _throw_away(self, reason: str) -> None:
-        if self._log is not None:
+        if reason and self._log is not None:
             self._log.warning("the index is torn and made anew", path=str(self.path), reason=reason)
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)

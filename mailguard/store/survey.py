@@ -11,6 +11,7 @@ from pathlib import Path
 from mailguard.store import maildir, uidlist
 from mailguard.store.account import AccountStore
 from mailguard.store.content import wire_size
+from mailguard.store.folder import FolderTree
 from mailguard.store.uidlist import UidlistError
 
 _MAGIC = {
@@ -48,6 +49,8 @@ def survey(root: Path) -> Survey:
         found.faults.append(_no_maildir(root))
         return found
     for path in [root, *sorted(p for p in root.glob(".*") if maildir.is_maildir(p))]:
+        if path != root and FolderTree.name_in(path.name) is None:
+            found.faults.append(f"{path.name} is no folder name in modified UTF-7 (RFC 9051 §5.1): rename it first")
         found.folders.append(_folder(path, "" if path == root else path.name, found))
     for path in root.iterdir():
         if not path.name.startswith(".") and path.name not in maildir.FOLDERS and maildir.is_maildir(path):
@@ -69,17 +72,12 @@ def _no_maildir(root: Path) -> str:
 
 
 def _folder(path: Path, name: str, found: Survey) -> FolderSurvey:
-    entries, doubles = maildir.scan(path)
-    made = FolderSurvey(name, len(entries) + len(doubles), keywords=[k for k in uidlist.read_keywords(path) if k])
     label = name or "INBOX"
-    try:
-        listed = uidlist.read_uidlist(path)
-    except UidlistError as error:
-        listed = None
-        found.remarks.append(f"{label}: dovecot-uidlist cannot be read ({error}): mail clients will load it anew")
-    if listed is not None:
-        made.uid_validity, made.next_uid = listed.uid_validity, listed.next_uid
-    elif entries:
+    validity, next_uid = _numbers(path, label, found)
+    entries, doubles = maildir.scan(path)
+    keywords = [k for k in uidlist.read_keywords(path) if k]
+    made = FolderSurvey(name, len(entries) + len(doubles), validity, next_uid, keywords)
+    if entries and not validity:
         found.remarks.append(f"{label}: no dovecot-uidlist: UIDs are given anew")
     if len(made.keywords) >= uidlist.MAX_KEYWORDS:
         found.remarks.append(
@@ -94,6 +92,16 @@ def _folder(path: Path, name: str, found: Survey) -> FolderSurvey:
         found.remarks.append(f"{label}: {len(doubles)} files bear the name of another and get one of their own")
     _look_into(path, label, entries, found)
     return made
+
+
+def _numbers(path: Path, label: str, found: Survey) -> tuple[int, int]:
+    """UIDVALIDITY and the next UID, 0 where there is no list."""
+    try:
+        listed = uidlist.read_uidlist(path)
+    except UidlistError as error:
+        found.remarks.append(f"{label}: dovecot-uidlist cannot be read ({error}): mail clients will load it anew")
+        return 0, 0
+    return (listed.uid_validity, listed.next_uid) if listed is not None else (0, 0)
 
 
 def _look_into(path: Path, label: str, entries: dict[str, maildir.Entry], found: Survey) -> None:

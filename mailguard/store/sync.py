@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailguard.store import content, maildir, uidlist
 from mailguard.store.flag import flags_of
 from mailguard.store.forget import Row, forget, forget_mailbox
 from mailguard.store.lock import Tell, untold
 from mailguard.store.maildir import Entry
+from mailguard.store.settle import Settling, base_of
 from mailguard.store.standing import (
     GRAIN,
     Stamps,
@@ -27,6 +26,7 @@ from mailguard.store.standing import (
 )
 from mailguard.store.uidlist import Record, Uidlist, UidlistError
 
+_ROWS = 1_000  # inserted at a time
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({','.join('?' * 10)})"
 _UPDATE = "UPDATE message SET name=?, flags=?, modseq=? WHERE id=?"
 
@@ -48,18 +48,15 @@ def plain(name: str | bytes) -> str:
     return name if isinstance(name, str) else os.fsdecode(name)
 
 
-class Sync:
+class Sync(Settling):
     """One pass over one mailbox. Use with the mailbox's lock held and inside a write transaction, and make the
-    uidlist durable after it if ``listed_more`` says so. ``tell`` hears of every repair."""
+    uidlist durable after it if ``listed_more`` says so."""
 
     def __init__(self, db: sqlite3.Connection, path: str, name: str, host: str, tell: Tell = untold) -> None:
+        super().__init__(path, host, tell)
         self._db = db
-        self._path = path
         self._name = name
-        self._host = host
-        self._tell = tell
         self.listed_more = False
-        self._moved = False  # whether ``cur`` was changed by us
 
     def run(self, state: State | None, due: str) -> State:
         """Looks at what is ``due`` (see State.due), takes in what changed, and returns the state. Raises OSError."""
@@ -80,7 +77,7 @@ class Sync:
         """Only ``new`` changed: the cost does not depend on what lies in ``cur``."""
         state.looked = time.time()
         names = [name for name in os.listdir(f"{self._path}/new") if not name.startswith(".")]
-        entries = self._settle({base: Entry(base, "new", name) for name in names for base in [_base(name)]})
+        entries = self._settle({base: Entry(base, "new", name) for name in names for base in [base_of(name)]})
         self._insert(state, self._number(state, entries))
 
     def _everything(self, state: State | None) -> State:
@@ -113,7 +110,7 @@ class Sync:
         rows = {}
         for id, name, flags, modseq, size in self._db.execute(query, (state.first, state.last)):
             name = plain(name)
-            rows[_base(name)] = Row(id - state.first, name, flags, modseq, size)
+            rows[base_of(name)] = Row(id - state.first, name, flags, modseq, size)
         return rows
 
     def _read_uidlist(self, state: State | None) -> tuple[State, dict[str, Record]]:
@@ -150,54 +147,6 @@ class Sync:
             if state is not None:
                 self._tell("dovecot-uidlist is gone and is made anew")
         return Uidlist.fresh(uidlist.fresh_validity(self._path, state.uid_validity if state else 0)), False
-
-    def _settle(self, entries: dict[str, Entry]) -> dict[str, Entry]:
-        """Moves ``new`` to ``cur``, as a reader does."""
-        for base, entry in list(entries.items()):
-            if entry.folder == "new":
-                self._moved = True
-                name = entry.name if ":2," in entry.name else f"{entry.name}:2,"
-                try:
-                    if not maildir.fits(base):
-                        name = self._other_name(entry)
-                    os.rename(f"{self._path}/new/{entry.name}", f"{self._path}/cur/{name}")
-                except FileNotFoundError:
-                    del entries[base]
-                else:
-                    if _base(name) != base:
-                        del entries[base]
-                    entries[_base(name)] = Entry(_base(name), "cur", name)
-        return entries
-
-    def _other_name(self, entry: Entry) -> str:
-        """A name that a uidlist can hold, for a file that has none, or has another's."""
-        octets = os.stat(f"{self._path}/{entry.folder}/{entry.name}").st_size
-        base = maildir.unique_base(self._host, octets, wire_size=maildir.stated_size(entry.name))
-        name = maildir.join_name(base, entry.letters)
-        self._tell("a message file gets another name and a UID of its own", file=entry.name, name=name)
-        return name
-
-    def _rename(self, entry: Entry, entries: dict[str, Entry]) -> None:
-        """Gives a file in ``cur`` such a name, and adds it to the entries."""
-        with contextlib.suppress(FileNotFoundError):
-            name = self._other_name(entry)
-            os.rename(f"{self._path}/{entry.folder}/{entry.name}", f"{self._path}/cur/{name}")
-            entries[_base(name)] = Entry(_base(name), "cur", name)
-        self._moved = True
-
-    def _separate(self, doubles: Iterable[Entry], entries: dict[str, Entry], rows: dict[str, Row]) -> None:
-        """Two files of one base name: one message twice, or a file put back from a backup; neither may be lost, and
-        the one that the index knows keeps its UID."""
-        for double in doubles:
-            self._moved = True
-            if double.base in rows and rows[double.base].name == double.name:
-                double, entries[double.base] = entries[double.base], double
-            path, other = (f"{self._path}/{e.folder}/{e.name}" for e in (double, entries[double.base]))
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samefile(path, other):
-                    os.unlink(path)
-                else:
-                    self._rename(double, entries)
 
     def _compare(
         self, state: State, rows: dict[str, Row], entries: dict[str, Entry], records: dict[str, Record] | None
@@ -249,8 +198,9 @@ class Sync:
         keywords = uidlist.read_keywords(Path(self._path))
         known = content.claim(self._db, (record.base for record, _ in found))
         modseq = next_modseq(self._path, state)
-        rows, cur, first, stat = [], f"{self._path}/cur/", state.first, os.stat
+        cur, first, stat = f"{self._path}/cur/", state.first, os.stat
         printed: dict[str, str] = {}  # flags by letters: there are few kinds
+        rows: list[tuple[Any, ...]] = []
         for record, entry in found:
             name = entry.name
             try:
@@ -269,6 +219,9 @@ class Sync:
             cid = known.get(record.base, 0) if known else 0
             rows.append((first + record.uid, stored(name), flags, modseq, size, int(seen.st_mtime), int(seen.st_ctime),
                          guid, uidl, cid))  # fmt: skip
+            if len(rows) == _ROWS:
+                self._db.executemany(_INSERT, rows)
+                rows.clear()
         self._db.executemany(_INSERT, rows)
 
     def _update(self, state: State, renamed: list[tuple[Row, str]]) -> None:
@@ -285,10 +238,6 @@ class Sync:
             seq = row.modseq if flags == row.flags else modseq
             updates.append((stored(name), flags, seq, state.first + row.uid))
         self._db.executemany(_UPDATE, updates)
-
-
-def _base(name: str) -> str:
-    return name.rpartition(":")[0] or name
 
 
 def _rough(octets: int) -> int:

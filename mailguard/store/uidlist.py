@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ UIDLIST = "dovecot-uidlist"
 KEYWORDS = "dovecot-keywords"
 VALIDITY = "mailguard-uidvalidity"  # in the INBOX's Maildir: the last one given to any mailbox
 MAX_KEYWORDS = 26
+_LINE = re.compile("[^\n]+")
 
 
 class UidlistError(ValueError):
@@ -60,11 +62,12 @@ class Uidlist:
     @classmethod
     def parse(cls, text: str) -> Uidlist:
         """Raises UidlistError if it is not version 3 (or 1) or breaks the rule of ascending UIDs."""
-        lines = text.split("\n")
-        made = cls._header(lines[0].split(" "))
+        head, _, rest = text.partition("\n")
+        made = cls._header(head.split(" "))
         last = 0
-        made.torn = lines[-1] != "" or lines[0].startswith("1 ")
-        for line in lines[1:]:
+        made.torn = text[-1:] != "\n" or head.startswith("1 ")
+        for found in _LINE.finditer(rest):  # one at a time: a list of all lines would be as large as all records
+            line = found[0]
             record = _record(line)
             if record is None:
                 made.torn = made.torn or line != ""
@@ -94,8 +97,8 @@ class Uidlist:
 
     def _drop_doubles(self) -> None:
         # A base name listed twice: the later UID wins.
-        last = {record.base: record.uid for record in self.records}
-        if len(last) != len(self.records):
+        if len({hash(record.base) for record in self.records}) != len(self.records):
+            last = {record.base: record.uid for record in self.records}
             self.records = [record for record in self.records if last[record.base] == record.uid]
 
     def render(self) -> str:

@@ -17,6 +17,7 @@ from mailguard.store.account import AccountStore
 from mailguard.store.lock import LockTimeoutError, dot_lock
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NewMessage, NoSuchMailboxError
+from mailguard.store.survey import survey
 from mailguard.store.textsearch import TextTest
 
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
@@ -116,6 +117,19 @@ def test_a_vanished_folder_comes_back_empty_under_another_uidvalidity(account: A
     assert log.says("another UIDVALIDITY", mailbox="Junk")
 
 
+def test_folders_whose_names_cannot_be_read_are_told_of(account: AccountStore, log: Any) -> None:
+    before = account.names()
+    for name in (b".B\xfcro", b".a&b", b".x..y", b".~root"):
+        (account.root / os.fsdecode(name) / "cur").mkdir(parents=True)
+        faults = survey(account.root).faults
+        assert any(os.fsdecode(name) in fault and "rename it" in fault for fault in faults), faults
+    for _ in range(2):
+        assert account.names() == before
+    assert [text for text, _ in log.lines] == [
+        "the name of a folder cannot be read, its mail is not shown: rename it"
+    ] * 4  # each once
+
+
 ODD = [
     b"1700000000.M1P1.h\nx:2,S", b"1700000001.M1P1.h\r:2,S", b" lead, space:2,S", b"12 :x:2,S", b"12 W4 :x", b"plain",
     b"7", b"a:1,experimental", b"b:2,S:2,F", b":2,S", b"c:", b"\xff\xfe:2,S", "ü\u2028\x85x:2,".encode(), b"h\t\x1c:2,",
@@ -123,7 +137,7 @@ ODD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ODD, ids=repr)
+@pytest.mark.parametrize("name", ODD, ids=lambda name: repr(name[:24]))
 @pytest.mark.parametrize("folder", ["cur", "new"])
 def test_odd_names_keep_their_uids(tmp_path: Path, log: Any, name: bytes, folder: str) -> None:
     """Whatever another program calls its files: each stays one message, whatever becomes of its flags and the index."""
