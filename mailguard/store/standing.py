@@ -194,13 +194,13 @@ def boot_id() -> str:
 
 
 def chosen(db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
-    """The SQL condition, and its values, for these messages (ascending) of a mailbox, or for all of them."""
+    """The SQL condition, and its values, for these messages (in any order) of a mailbox, or for all of them."""
     if uids is None:
         return "m.id BETWEEN ? AND ?", (state.first, state.last)
     if len(uids) == 1:
         return "m.id = ?", (state.first + uids[0],)
     first = state.first
-    if uids and uids[-1] - uids[0] == len(uids) - 1:
+    if uids and uids[-1] - uids[0] == len(uids) - 1 and list(uids) == list(range(uids[0], uids[-1] + 1)):
         return "m.id BETWEEN ? AND ?", (first + uids[0], first + uids[-1])
     ids = [first + uid for uid in uids]
     if len(ids) > _MANY:

@@ -89,6 +89,17 @@ def test_copy_and_move_keep_flags_and_dates(account: AccountStore) -> None:
     assert sent.rows(None, ("flags", "date")) == [("\\Seen mine", 1_000_000_000)] * 3
 
 
+@pytest.mark.parametrize("uids", [[2, 1, 4], [4, 1, 2], [1, 1, 3], [3, 3], [5, 9], []])
+def test_messages_in_any_order_are_those_and_no_others(account: AccountStore, uids: list[int]) -> None:
+    inbox = account.mailbox("INBOX")
+    inbox.append([NewMessage([MAIL])] * 5)
+    wanted = sorted({uid for uid in uids if uid <= 5})
+    assert [uid for uid, _, _ in inbox.store(uids, "+", ["\\Flagged"]).changed] == wanted
+    assert [uid for (uid,) in inbox.rows(uids, ("uid",))] == wanted
+    assert inbox.remove(uids) == wanted
+    assert inbox.uids() == [uid for uid in range(1, 6) if uid not in wanted]
+
+
 def test_another_program_may_rename_deliver_and_delete(account: AccountStore) -> None:
     inbox = account.mailbox("INBOX")
     inbox.append([NewMessage([MAIL])] * 3)
