@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -68,7 +67,7 @@ class LocalDelivery:
             top.append(delivered_to(str(accounts[0].address)))
         chunks = message.without(message.get_all("Return-Path")).prepend(*top).chunks()
         failed: dict[str, Reply] = {}
-        first: Path | None = None
+        first = ""
         for account in accounts:
             try:
                 store = self._open(account)
@@ -89,17 +88,18 @@ class LocalDelivery:
         self,
         store: AccountStore,
         chunks: tuple[bytes, memoryview],
-        first: Path | None,
+        first: str,
         mailbox: str,
         ident: str,
-    ) -> Path:
-        if first is not None:
+    ) -> str:
+        """Returns the path of the file that the next account may link to."""
+        if first:
             try:
                 store.deliver_link(first, mailbox, ident=ident)
             except OSError:  # another file system, or moved by its reader already: write it once more
-                store.deliver(chunks, mailbox, ident=ident)
+                store.deliver(chunks, mailbox, ident=ident, crlf=True)
             return first
-        return store.deliver(chunks, mailbox, ident=ident)
+        return store.deliver(chunks, mailbox, ident=ident, crlf=True)
 
     def deliver(self, envelope: Envelope, message: Message, recipients: Sequence[Recipient]) -> list[Reply]:
         """What the queue asks: one reply for each recipient of ours."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import idna
 
@@ -32,20 +33,17 @@ class Address:
 
     local: str
     domain: str
+    key: str = field(init=False, repr=False, compare=False)
+    """The form to compare and look up by: everything in lower case, characters composed (RFC 6532 §3.1)."""
+
+    def __post_init__(self) -> None:
+        local = self.local if self.local.isascii() else unicodedata.normalize("NFC", self.local)
+        object.__setattr__(self, "key", f"{local.casefold()}@{self.domain}")
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Reads ``local@domain``; raises AddressError."""
-        local, at, domain = _split(text)
-        if not at:
-            raise AddressError(f"{text!r} has no @")
-        return cls(parse_local(local), parse_domain(domain))
-
-    @property
-    def key(self) -> str:
-        """The form to compare and look up by: everything in lower case, characters composed (RFC 6532 §3.1)."""
-        local = self.local if self.local.isascii() else unicodedata.normalize("NFC", self.local)
-        return f"{local.casefold()}@{self.domain}"
+        return _parse(text)
 
     @property
     def is_literal(self) -> bool:
@@ -59,6 +57,15 @@ class Address:
 
     def __str__(self) -> str:
         return f"{quote_local(self.local)}@{self.domain}" if self.domain else quote_local(self.local)
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Address:
+    """Kept, as the same few addresses write and are written to all day."""
+    local, at, domain = _split(text)
+    if not at:
+        raise AddressError(f"{text!r} has no @")
+    return Address(parse_local(local), parse_domain(domain))
 
 
 def _split(text: str) -> tuple[str, bool, str]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from email.header import decode_header
-from functools import cached_property
 from mmap import mmap
+from typing import NamedTuple
 
-_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
+# A line that is no field, nor continues one, is skipped with what continues it; empty lines stay where they are.
+_FIELD = re.compile(rb"^([\x21-\x39\x3b-\x7e]+)[ \t]*:[^\n]*+(?:\n(?:[ \t][^\n]*+|\r?(?=\n|\Z)))*+\n?", re.MULTILINE)
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One header field: ``raw`` is all its octets with the final line end, ``name`` as written."""
 
     name: str
@@ -41,46 +40,76 @@ class Field:
             return value
 
 
+class _Head:
+    """What is known of a message's octets, for all Messages over them: ``body_start`` is the offset of the first
+    body octet, or the length where there is no body."""
+
+    __slots__ = ("_fields", "_names", "_raw", "body_start", "places")
+
+    def __init__(self, raw: bytes | mmap) -> None:
+        end = raw.find(b"\r\n\r\n")
+        self.body_start = 2 if raw[:2] == b"\r\n" else end + 4 if end >= 0 else len(raw)
+        self._raw = raw
+        self._fields: tuple[Field, ...] | None = None
+        self._names: tuple[str, ...] = ()
+        self.places: list[tuple[int, int]] = []  # where each field begins and ends; filled with ``fields``
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Every field, in order."""
+        if self._fields is None:
+            found = list(_matches(self._raw[: self.body_start]))
+            self.places = [match.span() for match in found]
+            self._fields = tuple([_field(match) for match in found])
+            self._names = tuple([field.name.lower() for field in self._fields])
+        return self._fields
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names in lower case."""
+        return self._names if self.fields else ()
+
+
 class Message:
     """A message as received. ``raw`` is the whole of it, in memory or mapped from a spool file.
 
     ``prepend`` and ``without`` give a new Message over the same octets; the body is never copied or changed.
     """
 
-    __slots__ = ("__dict__", "_dropped", "prefix", "raw")
+    __slots__ = ("_dropped", "_head", "prefix", "raw")
 
-    def __init__(self, raw: bytes | mmap, *, prefix: bytes = b"", dropped: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        raw: bytes | mmap,
+        *,
+        prefix: bytes = b"",
+        dropped: frozenset[int] = frozenset(),
+        head: _Head | None = None,
+    ) -> None:
         self.raw = raw
         self.prefix = prefix
         self._dropped = dropped
+        self._head = head or _Head(raw)
 
-    @cached_property
+    @property
     def body_start(self) -> int:
         """The offset in ``raw`` of the first body octet, or its length where there is no body."""
-        if self.raw[:2] == b"\r\n":
-            return 2
-        end = self.raw.find(b"\r\n\r\n")
-        return end + 4 if end >= 0 else len(self.raw)
-
-    @cached_property
-    def _places(self) -> list[tuple[str, int, int]]:
-        return list(_spans(self.raw[: self.body_start]))
-
-    @cached_property
-    def _all_fields(self) -> tuple[Field, ...]:
-        return tuple(Field(name, self.raw[start:end]) for name, start, end in self._places)
+        return self._head.body_start
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """The header fields in order, without those dropped; what was prepended is not among them."""
         if not self._dropped:
-            return self._all_fields
-        return tuple(f for n, f in enumerate(self._all_fields) if n not in self._dropped)
+            return self._head.fields
+        return tuple(f for n, f in enumerate(self._head.fields) if n not in self._dropped)
 
     def get_all(self, name: str) -> list[Field]:
         """Every field of this name, case ignored, top first."""
-        wanted = name.lower()
-        return [f for f in self.fields if f.name.lower() == wanted]
+        wanted, head = name.lower(), self._head
+        if wanted not in head.names:
+            return []
+        found = enumerate(zip(head.names, head.fields, strict=True))
+        return [field for n, (each, field) in found if each == wanted and n not in self._dropped]
 
     def get(self, name: str) -> str:
         """The unfolded body of the first field of this name, ``""`` if there is none."""
@@ -94,7 +123,7 @@ class Message:
             return self.prefix + self.raw[: self.body_start]
         kept, at = [self.prefix], 0
         for n in sorted(self._dropped):  # cut out, so that lines which are no fields stay where they are
-            _, start, end = self._places[n]
+            start, end = self._head.places[n]
             kept.append(self.raw[at:start])
             at = end
         return b"".join((*kept, self.raw[at : self.body_start]))
@@ -116,43 +145,26 @@ class Message:
 
     def prepend(self, *fields: bytes) -> Message:
         """With these complete header fields (each ending in CRLF) on top, the first one topmost."""
-        new = Message(self.raw, prefix=b"".join(fields) + self.prefix, dropped=self._dropped)
-        new.__dict__.update(self.__dict__)  # what is known of the octets stays known
-        return new
+        return Message(self.raw, prefix=b"".join(fields) + self.prefix, dropped=self._dropped, head=self._head)
 
     def without(self, fields: Iterable[Field]) -> Message:
         """Without these fields, compared by identity with those in ``fields``."""
         gone = {id(f) for f in fields}
-        dropped = {n for n, f in enumerate(self._all_fields) if id(f) in gone}
-        new = Message(self.raw, prefix=self.prefix, dropped=self._dropped | dropped)
-        new.__dict__.update(self.__dict__)
-        return new
+        if not gone:
+            return self
+        dropped = {n for n, f in enumerate(self._head.fields) if id(f) in gone}
+        return Message(self.raw, prefix=self.prefix, dropped=self._dropped | dropped, head=self._head)
 
 
 def split_fields(header: bytes) -> list[Field]:
     """The fields of a header section; a line that is no field is skipped."""
-    return [Field(name, header[start:end]) for name, start, end in _spans(header)]
+    return [_field(match) for match in _matches(header)]
 
 
-def _spans(header: bytes) -> Iterable[tuple[str, int, int]]:
-    """The name of each field, and where it begins and ends."""
-    start = 0
-    name = ""
-    for line_start, line in _lines(header):
-        if line[:1] in (b" ", b"\t"):
-            continue
-        if name:
-            yield name, start, line_start
-        match = _NAME.match(line)
-        name = match[1].decode("ascii") if match else ""
-        start = line_start
-    if name:
-        yield name, start, len(header) - 2 if header.endswith(b"\r\n\r\n") else len(header)
+def _matches(header: bytes) -> Iterator[re.Match[bytes]]:
+    end = len(header) - 2 if header.endswith(b"\r\n\r\n") else len(header)
+    return _FIELD.finditer(header, 0, end)
 
 
-def _lines(header: bytes) -> Iterable[tuple[int, bytes]]:
-    at = 0
-    for line in header.split(b"\n"):
-        if line not in (b"", b"\r"):
-            yield at, line
-        at += len(line) + 1
+def _field(match: re.Match[bytes]) -> Field:
+    return Field(match[1].decode("ascii"), match[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,20 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as sent: the code on every line, the status repeated (RFC 2034 §4)."""
-        status = f"{self.status} " if self.status else ""
-        if len(self.lines) == 1:  # nearly always
-            return f"{self.code} {status}{_one_line(self.lines[0])}\r\n".encode()
-        last = len(self.lines) - 1
-        return b"".join(
-            f"{self.code}{'-' if n < last else ' '}{status}{_one_line(line)}\r\n".encode()
-            for n, line in enumerate(self.lines)
-        )
+        return _octets(self.code, self.status, self.lines)
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.status, self.text) if part)
+
+
+@lru_cache(maxsize=256)
+def _octets(code: int, status: str, lines: tuple[str, ...]) -> bytes:
+    """Kept for the few that are nearly all: most clients hear the same six replies."""
+    status = f"{status} " if status else ""
+    last = len(lines) - 1
+    return b"".join(
+        f"{code}{'-' if n < last else ' '}{status}{_one_line(line)}\r\n".encode() for n, line in enumerate(lines)
+    )
 
 
 def _one_line(text: str) -> str:

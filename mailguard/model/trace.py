@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
@@ -36,8 +37,13 @@ def received(session: Session, envelope: Envelope, hostname: str, now: float, *,
     if len(envelope.recipients) == 1:
         lines.append(f"\tfor <{envelope.recipients[0].address}>")
     lines[-1] += ";"
-    lines.append("\t" + format_datetime(datetime.fromtimestamp(now, UTC)))
+    lines.append("\t" + _date(int(now)))
     return ("\r\n".join(lines) + "\r\n").encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=2)
+def _date(at: int) -> str:
+    return format_datetime(datetime.fromtimestamp(at, UTC))
 
 
 def return_path(envelope: Envelope) -> bytes:
@@ -57,4 +63,4 @@ def loops_at(message: Message, address_key: str) -> bool:
 
 def hops(message: Message) -> int:
     """How many servers the message has passed (RFC 5321 §6.3)."""
-    return sum(1 for field in message.fields if field.name.lower() == "received")
+    return len(message.get_all("Received"))

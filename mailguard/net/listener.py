@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mailguard.net import proxyproto
@@ -148,24 +148,24 @@ class Listener:
 
     def _work(self) -> None:
         while not self.draining.is_set():
-            sock = self._accept()
-            if sock is None:
+            accepted = self._accept()
+            if accepted is None:
                 return
             with self._lock:
                 self._waiting -= 1
                 alone = self._waiting == 0
             if alone and not self.draining.is_set():
                 self._spawn()
-            self._serve(sock)
+            self._serve(*accepted)
             with self._lock:
                 if self._waiting >= self._census.limits.waiting_threads:
                     return
                 self._waiting += 1
 
-    def _accept(self) -> socket.socket | None:
+    def _accept(self) -> tuple[socket.socket, Any] | None:
         while True:
             try:
-                return self.sock.accept()[0]
+                return self.sock.accept()
             except OSError as error:
                 if self.draining.is_set() or error.errno in (errno.EINVAL, errno.EBADF):
                     return None
@@ -173,10 +173,10 @@ class Listener:
                     self._log.error("cannot accept connections", error=str(error), cure="raise LimitNOFILE")
                     time.sleep(0.1)
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, sock: socket.socket, address: Any) -> None:
         try:
             stream = Stream(sock)
-            peer = replace(_peer(sock), id=self._new_id())
+            peer = _peer(sock, address, self._new_id())
         except OSError:
             sock.close()  # gone before we could look
             return
@@ -203,7 +203,7 @@ class Listener:
         return {"kind": self.settings.kind, "peer": peer.ip, "id": peer.id}
 
     def _handle(self, stream: Stream, peer: Peer) -> bool:
-        self._log.debug("connected", **self._named(peer))
+        self._log.debug("connected", kind=self.settings.kind, peer=peer.ip, id=peer.id)
         with self._lock:
             self._streams.add(stream)
         if self.settings.implicit_tls:
@@ -261,11 +261,11 @@ def _peek(stream: Stream, at_least: int) -> bytes:
         stream.wait_readable()
 
 
-def _peer(sock: socket.socket) -> Peer:
-    if sock.family == socket.AF_UNIX:
-        return Peer("local", 0, "local", 0)
-    theirs, ours = sock.getpeername(), sock.getsockname()
-    return Peer(_plain(theirs[0]), theirs[1], _plain(ours[0]), ours[1])
+def _peer(sock: socket.socket, theirs: Any, id: str) -> Peer:
+    if not isinstance(theirs, tuple):
+        return Peer("local", 0, "local", 0, id=id)  # a Unix socket
+    ours = sock.getsockname()
+    return Peer(_plain(theirs[0]), theirs[1], _plain(ours[0]), ours[1], id=id)
 
 
 def _plain(ip: str) -> str:

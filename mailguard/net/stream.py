@@ -29,19 +29,19 @@ class Stream:
 
     In clear the kernel waits, and gives up by itself: one system call for what arrives. In TLS the socket does not
     block and waiting happens in ``poll``, never inside OpenSSL, so that an idle connection holds no read buffer.
-    ``timeout`` bounds one wait in seconds; a deadline set with ``set_deadline`` bounds all waits together, whichever
-    comes first. ``under_way`` is for the server to set while its peer is in the middle of something that it should
-    be let finish when the server ends.
+    ``timeout`` bounds one wait in seconds; ``deadline``, a time of ``time.monotonic``, bounds all waits together,
+    whichever comes first. ``under_way`` is for the server to set while its peer is in the middle of something that it
+    should be let finish when the server ends.
     """
 
     def __init__(self, sock: socket.socket, *, timeout: float = 300.0) -> None:
         sock.setblocking(True)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        if sock.family != socket.AF_UNIX:
             # Before any handshake: tickets and a small greeting would else wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock: socket.socket | ssl.SSLSocket = sock
         self.timeout = timeout
-        self._deadline = float("inf")
+        self.deadline = float("inf")
         self._clear = True
         self._patience = 0.0  # seconds that the kernel waits for octets in clear
         self.tls: TlsInfo | None = None
@@ -51,7 +51,7 @@ class Stream:
 
     def set_deadline(self, seconds: float | None) -> None:
         """From now on every wait ends at the latest in ``seconds``; None removes the deadline."""
-        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+        self.deadline = float("inf") if seconds is None else time.monotonic() + seconds
 
     def fileno(self) -> int:
         """The descriptor, for a selector."""
@@ -107,8 +107,8 @@ class Stream:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of it. Raises StreamTimeoutError, OSError."""
-        view = memoryview(data).cast("B")
         flags = socket.MSG_DONTWAIT if self._clear else 0
+        view = memoryview(data).cast("B")
         while view:
             try:
                 view = view[self.sock.send(view, flags) :]
@@ -147,7 +147,7 @@ class Stream:
 
     def _left(self) -> float:
         """Seconds that the next wait may take. Raises StreamTimeoutError where there are none."""
-        left = min(self.timeout, self._deadline - time.monotonic())
+        left = min(self.timeout, self.deadline - time.monotonic())
         if left <= 0:
             raise StreamTimeoutError("deadline passed")
         return left

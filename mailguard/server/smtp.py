@@ -34,7 +34,7 @@ from mailguard.protocol.smtp.event import (
 from mailguard.protocol.smtp.server import SmtpServer
 from mailguard.protocol.wire import NEED_DATA
 from mailguard.server.saslsignin import Granted, SaslSignIn
-from mailguard.server.smtptransaction import NO_STORAGE, Desk, Transaction
+from mailguard.server.smtptransaction import NO_STORAGE, OK_SENDER, Desk, Transaction
 from mailguard.server.xclient import introduced
 
 _ROLES = {"smtp": Role.MX, "lmtp": Role.LMTP}
@@ -59,6 +59,7 @@ class SmtpService:
         self.authenticator = authenticator
         self.tls = tls
         self.pause = pause
+        self.profiles: dict[tuple[Role, bool, bool], Profile] = {}  # of ports where nobody signs in
 
     def handle(self, stream: Stream, peer: Peer, listener: ListenerSettings) -> None:
         """Serves one connection to its end. Raises OSError when it breaks."""
@@ -72,7 +73,7 @@ class _Connection:
         self._stream = stream
         id, self._messages = peer.id or service.desk.new_id(), 0
         self._session = Session(id, peer.ip, peer.port, peer.local_port, role, tls=stream.tls)
-        self._sign_in = self._make_sign_in(peer.ip)
+        self._sign_in = self._make_sign_in(peer.ip) if role is Role.SUBMISSION else None
         self._core = SmtpServer(self._profile())
         self._inspection: Inspection | None = None
         self._account: Account | None = None
@@ -93,19 +94,29 @@ class _Connection:
         )
 
     def _profile(self) -> Profile:
-        desk, settings, role = self._desk, self._desk.settings, self._session.role
+        role, known = self._session.role, self._service.profiles
+        what = role, self._stream.tls is not None, self._desk.settings.may_xclient(self._session.peer_ip)
+        profile = known.get(what)
+        if profile is None:
+            profile = self._make_profile(*what)
+            if role is not Role.SUBMISSION:
+                known[what] = profile
+        return profile
+
+    def _make_profile(self, role: Role, secured: bool, xclient: bool) -> Profile:
+        desk, settings = self._desk, self._desk.settings
         submission = role is Role.SUBMISSION
         hold = int(desk.submission.hold_max.total_seconds()) if submission else 0
         return Profile(
             desk.hostname,
             settings.size_limit,
             settings.recipients,
-            starttls=self._stream.tls is None and self._service.tls is not None,
-            mechanisms=self._sign_in.mechanisms() if submission else (),
+            starttls=not secured and self._service.tls is not None,
+            mechanisms=self._mechanisms(),
             needs_auth=submission,
-            secured=self._stream.tls is not None,
+            secured=secured,
             lmtp=role is Role.LMTP,
-            xclient=settings.may_xclient(self._session.peer_ip),
+            xclient=xclient,
             errors_max=settings.errors,
             commands_max=settings.commands,
             mail_max=settings.messages,
@@ -114,6 +125,9 @@ class _Connection:
             hold_max=hold,
             hold_until=int(desk.now()) + hold if hold else 0,
         )
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        return self._sign_in.mechanisms() if self._sign_in is not None else ()
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
@@ -150,18 +164,20 @@ class _Connection:
             about("")
 
     def _look_at_client(self) -> Reply | None:
+        """Lets the pipeline see who it is; the reply that turns it away."""
         self._inspection = self._service.engine.connect(self._session)
-        self._session = replace(self._session, ptr=self._session.ptr or self._inspection.ptr)
+        if self._inspection.ptr and not self._session.ptr:
+            self._session = replace(self._session, ptr=self._inspection.ptr)
         return self._inspection.verdict.reply
 
     def _set_deadline(self) -> None:
-        now, ends = time.monotonic(), self._ends
+        ends = self._ends
         if self._core.receiving:
-            self._data_ends = self._data_ends or now + self._desk.settings.data_timeout
+            self._data_ends = self._data_ends or time.monotonic() + self._desk.settings.data_timeout
             ends = min(ends, self._data_ends)
         else:
             self._data_ends = 0.0
-        self._stream.set_deadline(max(0.0, ends - now))
+        self._stream.deadline = ends
 
     def _time_out(self) -> None:
         now, settings = time.monotonic(), self._desk.settings
@@ -232,10 +248,11 @@ class _Connection:
         self._stream.set_deadline(_HANDSHAKE)
         info = self._stream.start_tls(self._service.tls.server_context())
         self._session = replace(self._session, tls=info, helo="", esmtp=False)
-        self._core.secured(self._sign_in.mechanisms() if self._session.role is Role.SUBMISSION else ())
+        self._core.secured(self._mechanisms())
 
     def _on_auth(self, event: AuthEvent) -> None:
         sign_in = self._sign_in
+        assert sign_in is not None  # or no mechanism was on offer
         outcome = sign_in.begin(event.mechanism, event.response) if event.mechanism else sign_in.respond(event.response)
         match outcome:
             case Challenge(data):
@@ -256,7 +273,8 @@ class _Connection:
             self._core.send(found)
             return
         self._session, self._account = found
-        self._sign_in = self._make_sign_in(self._session.peer_ip)
+        if self._sign_in is not None:
+            self._sign_in = self._make_sign_in(self._session.peer_ip)
         refusal = self._look_at_client()
         reply = refusal or Reply.of(220, "", f"{self._desk.hostname} ESMTP mailguard")
         self._core.send(reply, close=bool(refusal), authenticated=self._account is not None)
@@ -273,7 +291,7 @@ class _Connection:
             return made
         about(ident)
         self._transaction = made
-        return Reply.of(250, "2.1.0", "sender ok")
+        return OK_SENDER
 
     def _on_content(self, content: ContentEvent) -> None:
         transaction, spool = self._transaction, self._spool

@@ -137,30 +137,40 @@ class AccountStore(FolderTree):
         if self.grave is not None:
             self.grave.purge(at - self._grace)
 
-    def deliver(self, chunks: Sequence[bytes | memoryview], name: str = "INBOX", *, ident: str = "") -> Path:
-        """One new message, durable when this returns; its cost does not depend on the mailbox. ``ident`` is its id in
-        the log. A mailbox that should be there and is not is made. Raises OSError, leaving nothing behind."""
+    def deliver(
+        self,
+        chunks: Sequence[bytes | memoryview],
+        name: str = "INBOX",
+        *,
+        ident: str = "",
+        crlf: bool = False,
+    ) -> str:
+        """One new message, durable when this returns; its cost does not depend on the mailbox. Returns the path of its
+        file. ``ident`` is its id in the log; ``crlf`` says that all its line ends are CRLF. A mailbox that should be
+        there and is not is made. Raises OSError, leaving nothing behind."""
         path = self._deliverable(name)
         size = sum(map(len, chunks))
-        base = maildir.unique_base(self._host, size, wire_size=content.wire_size(chunks), ident=ident)
+        wire_size = size if crlf else content.wire_size(chunks)
+        base = maildir.unique_base(self._host, size, wire_size=wire_size, ident=ident)
         maildir.write_file(f"{path}/tmp/{base}", chunks)
         file = self._publish(path, base)
         self._took(size, 1)
         return file
 
-    def deliver_link(self, source: Path, name: str = "INBOX", *, ident: str = "") -> Path:
+    def deliver_link(self, source: str, name: str = "INBOX", *, ident: str = "") -> str:
         """The same message once more, as a hard link to a file that is durable already. Raises OSError (EXDEV
         where the file lies on another file system)."""
         path = self._deliverable(name)
-        size = maildir.stated_size(source.name)
-        base = maildir.unique_base(self._host, source.stat().st_size, wire_size=size, ident=ident)
+        base = maildir.unique_base(
+            self._host, os.stat(source).st_size, wire_size=maildir.stated_size(source), ident=ident
+        )
         os.link(source, f"{path}/tmp/{base}")
         return self._publish(path, base)
 
-    def _publish(self, path: Path, base: str) -> Path:
+    def _publish(self, path: Path, base: str) -> str:
         """Moves a complete file from ``tmp`` to ``new``; tells the index, so that the first reader need not read the
         message, and those who wait for mail."""
-        file = Path(f"{path}/new/{base}")
+        file = f"{path}/new/{base}"
         maildir.publish(f"{path}/tmp/{base}", file)
         self._announcer.add(self._index, file)
         self._bell.ring(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from mailguard.store import content
@@ -29,10 +29,10 @@ class Announcer:
         self._log = log
         self._delay = delay
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Index, Path]] = deque(maxlen=_MOST)
+        self._waiting: deque[tuple[Index, str]] = deque(maxlen=_MOST)
         self._running = False
 
-    def add(self, index: Index, file: Path) -> None:
+    def add(self, index: Index, file: str) -> None:
         """``file`` lies in a ``new``, under its final name."""
         if not self._delay:
             self._describe(index, [file])
@@ -59,20 +59,20 @@ class Announcer:
                 self._describe(index, [file for each, file in batch if each is index])
             pause = max(self._delay, _SHARE * (time.perf_counter() - began))
 
-    def _describe(self, index: Index, files: list[Path]) -> None:
+    def _describe(self, index: Index, files: list[str]) -> None:
         described = [(file, found) for file in files if (found := _read(file)) is not None]
         try:
             with index.write() as db:
                 for file, found in described:
                     # Whoever took it out of new meanwhile describes it: nobody would claim what is announced too late.
-                    if file.exists():
-                        content.announce(db, file.name, found, time.time())
+                    if os.path.exists(file):
+                        content.announce(db, os.path.basename(file), found, time.time())
         except (sqlite3.Error, IndexTornError, OSError) as error:
             if self._log is not None:
                 self._log.warning("the index did not take messages, their first reader will", error=str(error))
 
 
-def _read(file: Path) -> Described | None:
+def _read(file: str) -> Described | None:
     """None where the message is gone from ``new`` already, or too large."""
     with suppress(OSError), open(file, "rb", buffering=0) as source:
         raw = source.read(_LARGEST + 1)

@@ -20,6 +20,7 @@ _WIRE_SIZE = re.compile(r",W=(\d+)(?=[,:]|\Z)")
 _IDENT = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _IDENT_IN_NAME = re.compile(r"\d+\.M\d+P\d+Q\d+I([A-Za-z0-9-]+)\.")
 _MAX_BASE = 255 - len(":2,DFPRST") - 26  # octets
+_MOST_CHUNKS = 1000  # in one writev; Linux takes 1024
 _counter = itertools.count()
 
 
@@ -122,8 +123,7 @@ def write_file(target: Path | str, chunks: Iterable[bytes | memoryview], *, mtim
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            for chunk in chunks:
-                _write_all(descriptor, chunk)
+            _write_all(descriptor, chunks)
             if mtime is not None:
                 os.utime(descriptor, (mtime, mtime))
             os.fsync(descriptor)
@@ -146,10 +146,14 @@ def link(source: str, target: str) -> None:
             write_file(target, [file.read()], mtime=os.fstat(file.fileno()).st_mtime)
 
 
-def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, chunks: Iterable[bytes | memoryview]) -> None:
+    left = [memoryview(chunk) for chunk in chunks]
+    while left:
+        count = os.writev(descriptor, left[:_MOST_CHUNKS])
+        while left and count >= len(left[0]):
+            count -= len(left.pop(0))
+        if count:
+            left[0] = left[0][count:]
 
 
 def publish(spooled: Path | str, target: Path | str) -> None:

@@ -37,7 +37,7 @@ def test_what_came_is_written_together_and_claimed_by_the_reader(tmp_path: Path)
     announcer = Announcer(delay=0.2)
     account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx", announcer=announcer)
     before = account._index.version()
-    names = sorted(account.deliver([MAIL % number]).name for number in range(5))
+    names = sorted(Path(account.deliver([MAIL % number])).name for number in range(5))
     assert account._index.version() == before and arrivals(account) == []
     wait_until_written(announcer)
     assert arrivals(account) == names
@@ -65,8 +65,8 @@ def test_an_index_that_cannot_be_written_is_told_of_and_loses_no_message(tmp_pat
     log = Log()
     (tmp_path / "file").write_bytes(b"")
     account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
-    path = account.deliver([MAIL % 1])
-    Announcer(log).add(Index(tmp_path / "file" / "index.db"), path)
+    path = Path(account.deliver([MAIL % 1]))
+    Announcer(log).add(Index(tmp_path / "file" / "index.db"), str(path))
     assert log.lines == ["the index did not take messages, their first reader will"]
     assert path.read_bytes() == MAIL % 1
     account.close()

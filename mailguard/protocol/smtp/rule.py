@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mailguard.model.reply import Reply
 from mailguard.protocol.smtp import command as cmd
@@ -24,7 +25,8 @@ class State:
     mails: int = 0
 
 
-def extensions(p: Profile) -> list[str]:
+@lru_cache(maxsize=16)
+def extensions(p: Profile) -> tuple[str, ...]:
     """What EHLO or LHLO announces."""
     found = [f"SIZE {p.size_limit}", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING"]
     found.append(f"LIMITS MAILMAX={p.mail_max} RCPTMAX={p.rcpt_max}")
@@ -38,7 +40,7 @@ def extensions(p: Profile) -> list[str]:
         found.append("AUTH " + " ".join(p.mechanisms))
     if p.xclient:
         found.append("XCLIENT " + XCLIENT_NAMES)
-    return found
+    return tuple(found)
 
 
 def refused_hello(p: Profile, verb: str) -> Reply | None:

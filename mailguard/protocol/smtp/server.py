@@ -142,7 +142,12 @@ class SmtpServer:
                 return CloseEvent()
             if self._pending is not None:
                 return NEED_DATA
-            event = self._read_content() if self._receiving.busy else self._read_command()
+            if self._receiving.busy:
+                event = self._read_content()
+            elif len(self._in):
+                event = self._read_command()
+            else:
+                return NEED_DATA
             if event is not None:
                 return event
 
