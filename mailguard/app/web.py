@@ -14,7 +14,6 @@ from mailguard.auth.websession import WebSessions
 from mailguard.delivery.forwardconsent import Consents
 from mailguard.delivery.forwardpost import ForwardPost
 from mailguard.delivery.personal import Personal
-from mailguard.protocol.autoconfig.apple import sign
 from mailguard.protocol.autoconfig.request import Provider
 from mailguard.server.web import WebApplication, Wsgi
 from mailguard.server.web_guard import Guard
@@ -115,6 +114,8 @@ def _signer(plan: Plan) -> Callable[[bytes], bytes]:
     """Signs with the certificate of our host name, as the files are at that moment."""
 
     def signed(content: bytes) -> bytes:
+        from mailguard.protocol.autoconfig.apple import sign
+
         if plan.tls is None:
             raise ValueError("there is no certificate")
         certificate, key = plan.tls.files_for(plan.config.main.hostname)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import importlib
-import os
 import sys
 from typing import Any
 
 import click
+
+from mailguard.app.failure import tell
 
 COMMANDS = {
     "adopt": "adopt:adopt",
@@ -83,20 +84,4 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except Exception as error:
-        if os.environ.get("MAILGUARD_TRACEBACK"):
-            raise
-        return _explain(error)
-
-
-def _explain(error: Exception) -> int:
-    from mailguard.config.decode import ConfigError, line
-
-    if isinstance(error, ConfigError):
-        for problem in error.problems:
-            click.echo(f"mailguard: {line(problem)}", err=True)
-        return 2
-    text = " ".join(str(error).split()) or type(error).__name__
-    if not isinstance(error, OSError) and not type(error).__module__.startswith(("mailguard.", "sqlalchemy.")):
-        text = f"internal error: {type(error).__name__}: {text} (MAILGUARD_TRACEBACK=1 shows where)"
-    click.echo(f"mailguard: {text}", err=True)
-    return 1
+        return tell(error)

@@ -6,9 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.headerregistry import Address as NamedAddress
-from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import formatdate, getaddresses
 
 import sqlalchemy as sa
@@ -162,6 +159,10 @@ def reply(
     Its reverse path is null, so that nothing ever answers it (RFC 3834 §3.3), and it goes to the reverse path of
     the message, not to From (§4).
     """
+    from email.headerregistry import Address as NamedAddress  # a megabyte of every worker, for a letter in a while
+    from email.message import EmailMessage
+    from email.policy import SMTP
+
     sender = envelope.mail_from
     assert sender is not None
     own = author(message, account)

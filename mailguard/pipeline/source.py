@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,6 +92,8 @@ def line_column(text: str, offset: int) -> tuple[int, int]:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``did you mean "x"?`` for the nearest known word, else what is known, as long as that is short."""
     words = sorted(known)
+    import difflib  # for mistakes only
+
     near = difflib.get_close_matches(word, words, 1, 0.6)
     if near:
         return f'did you mean "{near[0]}"?'

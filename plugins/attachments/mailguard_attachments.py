@@ -7,7 +7,6 @@ import io
 import lzma
 import re
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ MACROS = ["docm", "dotm", "pptm", "potm", "ppam", "ppsm", "sldm", "xlsm", "xltm"
 _HEAD = 0x8006 + 2  # octets looked at: so far in stands the mark of a CD image
 _HIDDEN = re.compile(r"[\u202a-\u202e\u2066-\u2069\u200b-\u200f]")  # turns "exe.fdp" into "pdf.exe" on a screen
 _BROKEN = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
     OSError, EOFError, ValueError, OverflowError, NotImplementedError, RuntimeError, IndexError,
 )  # fmt: skip
 ORDER = ("dangerous", "bounds", "macro", "encrypted", "unreadable", "clean")
@@ -191,13 +190,18 @@ class _Search:
         self.look(inner, head, depth + 1)
 
     def _tar(self, data: bytes) -> Iterator[tuple[str, bytes]]:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.isreg() else None
-                if content is not None:
-                    octets = content.read(self.options.max_unpacked - self.octets + 1)
-                    self._count(len(octets))
-                    yield member.name, octets
+        import tarfile  # heavy, and seldom needed
+
+        try:
+            with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.isreg() else None
+                    if content is not None:
+                        octets = content.read(self.options.max_unpacked - self.octets + 1)
+                        self._count(len(octets))
+                        yield member.name, octets
+        except tarfile.TarError as error:
+            raise ValueError(str(error)) from error
 
     def _unpack(self, kind: str, data: bytes) -> bytes:
         most = self.options.max_unpacked - self.octets + 1

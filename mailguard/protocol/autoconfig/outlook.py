@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from xml.sax.saxutils import escape
 
 from mailguard.protocol.autoconfig.request import Provider, Security, Service
 
@@ -16,6 +15,7 @@ _INNER = "http://schemas.microsoft.com/exchange/autodiscover/outlook/responsesch
 _TYPE = {"imap": "IMAP", "pop3": "POP3", "smtp": "SMTP"}
 # Outlook keeps the two apart: SSL is TLS from the first octet, TLS is STARTTLS.
 _ENCRYPTION = {Security.IMPLICIT: "SSL", Security.STARTTLS: "TLS"}
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _NOT_WORD = re.compile(r"[^A-Za-z0-9]")
 
 
@@ -24,7 +24,7 @@ def settings(provider: Provider, address: str) -> bytes:
 
     AccountType and Action come before the protocols, one protocol of each kind: readers go by position.
     """
-    name = escape(address)
+    name = address.translate(_ESCAPES)
     protocols = "".join(_protocol(provider, service, name) for service in _one_of_each(provider))
     return (
         f'<?xml version="1.0" encoding="utf-8"?>\n<Autodiscover xmlns="{_OUTER}">\n'
@@ -63,7 +63,7 @@ def error(code: int, message: str, *, time: str, number: int) -> bytes:
     return (
         f'<?xml version="1.0" encoding="utf-8"?>\n<Autodiscover xmlns="{_OUTER}">'
         f'<Response xmlns=""><Error Time="{time}" Id="{number}"><ErrorCode>{code}</ErrorCode>'
-        f"<Message>{escape(message)}</Message><DebugData/></Error></Response></Autodiscover>\n"
+        f"<Message>{message.translate(_ESCAPES)}</Message><DebugData/></Error></Response></Autodiscover>\n"
     ).encode()
 
 

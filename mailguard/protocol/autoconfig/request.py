@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from xml.etree.ElementTree import Element, ParseError
 
-import defusedxml.ElementTree
-from defusedxml.common import DefusedXmlException
-
 from mailguard.model.address import AddressError, parse_domain
 
 MAX_ADDRESS = 254  # octets, RFC 3696 erratum 1690
@@ -126,6 +123,9 @@ def parse_pox(body: bytes) -> PoxRequest:
 
     A document type or an entity declaration is refused before any tree is built, as is anything but UTF-8.
     """
+    import defusedxml.ElementTree  # for a request in a while
+    from defusedxml.common import DefusedXmlException
+
     try:
         body.decode("utf-8")
         root = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
