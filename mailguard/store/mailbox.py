@@ -21,6 +21,9 @@ from mailguard.store.view import COLUMNS
 
 __all__ = ["COLUMNS", "Mailbox", "with_crlf"]
 
+Renaming = tuple[str, str, str, str, type]
+"""Flags as printed and the end of a file name from its colon, each before and after; how the index keeps the name."""
+
 
 class Mailbox(Receiving):
     """A mailbox that can be changed; what the changes return has happened for good. ``grave`` takes what is removed
@@ -55,13 +58,12 @@ class Mailbox(Receiving):
             alphabet = Alphabet.of(self.path)
             change = alphabet.change(mode, flags)
             alphabet.save()
-            state, cur = turn.state, f"{self._at}/cur/"
-            changed, lost = result.changed, []
-            updates: list[tuple[str | bytes, str, int, int]] = []
+            cur, first, rename = f"{self._at}/cur/", turn.state.first, os.rename
+            lost: list[int] = []
+            renamed: dict[Renaming, list[int]] = {}
             modseq = 0
-            where, values = chosen(turn.db, state, uids)
+            where, values = chosen(turn.db, turn.state, uids)
             query = f"SELECT m.id, m.name, m.flags, m.modseq FROM message m WHERE {where} ORDER BY m.id"
-            first, rename = state.first, os.rename
             try:
                 for id, kept, old, seq in turn.db.execute(query, values).fetchall():
                     if since is not None and seq > since:
@@ -73,24 +75,32 @@ class Mailbox(Receiving):
                         base, info = name, ""
                     new, printed = change(info)
                     if new == info:
-                        changed.append((id - first, old, seq))
+                        result.changed.append((id - first, old, seq))
                         continue
-                    modseq = modseq or next_modseq(self._at, state)
-                    renamed = f"{base}:{new}"
+                    modseq = modseq or next_modseq(self._at, turn.state)
                     try:
-                        rename(cur + name, cur + renamed)
+                        rename(cur + name, f"{cur}{base}:{new}")
                     except FileNotFoundError:
                         lost.append(id - first)
                         continue
-                    if printed != old:
-                        state.recount(old, printed)
-                    updates.append((stored(renamed), printed, modseq, id))
-                    changed.append((id - first, printed, modseq))
+                    renamed.setdefault((old, printed, colon + info, f":{new}", type(kept)), []).append(id)
+                    result.changed.append((id - first, printed, modseq))
             finally:  # also what was done before a disk or a right failed us
-                if updates:
-                    turn.db.executemany("UPDATE message SET name=?, flags=?, modseq=? WHERE id=?", updates)
+                if renamed:
+                    self._renamed(turn, renamed, modseq)
                     self._keep(turn)
         return lost
+
+    def _renamed(self, turn: Turn, renamed: dict[Renaming, list[int]], modseq: int) -> None:
+        """Takes new names and flags into the index: one statement for all messages that changed alike."""
+        for (old, printed, before, after, kind), ids in renamed.items():
+            turn.state.recount(old, printed, len(ids))
+            name, end = "substr(name, 1, length(name) - ?) || ?", stored(after)
+            if kind is bytes:
+                name, end = f"CAST({name} AS BLOB)", os.fsencode(after)
+            where, values = chosen(turn.db, turn.state, [id - turn.state.first for id in ids])
+            query = f"UPDATE message AS m SET name={name}, flags=?, modseq=? WHERE {where}"
+            turn.db.execute(query, (len(os.fsencode(before)), end, printed, modseq, *values))
 
     def _rows_of(self, turn: Turn, uids: Sequence[int] | None) -> Iterator[Row]:
         first = turn.state.first

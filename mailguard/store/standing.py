@@ -134,10 +134,10 @@ class State:
         self.unseen += sign * ("\\Seen" not in flags)
         self.deleted += sign * ("\\Deleted" in flags)
 
-    def recount(self, before: str, after: str) -> None:
-        """A message's flags changed."""
-        self.unseen += ("\\Seen" in before) - ("\\Seen" in after)
-        self.deleted += ("\\Deleted" in after) - ("\\Deleted" in before)
+    def recount(self, before: str, after: str, messages: int = 1) -> None:
+        """The flags of some messages changed."""
+        self.unseen += messages * (("\\Seen" in before) - ("\\Seen" in after))
+        self.deleted += messages * (("\\Deleted" in after) - ("\\Deleted" in before))
 
 
 _COLUMNS = tuple(field.name for field in fields(State))

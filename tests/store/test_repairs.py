@@ -134,6 +134,7 @@ ODD = [
     b"1700000000.M1P1.h\nx:2,S", b"1700000001.M1P1.h\r:2,S", b" lead, space:2,S", b"12 :x:2,S", b"12 W4 :x", b"plain",
     b"7", b"a:1,experimental", b"b:2,S:2,F", b":2,S", b"c:", b"\xff\xfe:2,S", "ü\u2028\x85x:2,".encode(), b"h\t\x1c:2,",
     b"f:2,SS", b"g:2,Sab,foreign", b"x" * 240 + b":2,S", b"y" * 255, b"z" * 252 + b":2,",
+    "k:2,S,ü".encode(), b"l:2,S,\xff",
 ]  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def test_odd_names_keep_their_uids(tmp_path: Path, log: Any, name: bytes, folder
     assert sorted(before.values()) == ["0", "1"]
     for mode, flags in (("=", ["\\Flagged", "\\Answered", "$Work"]), ("-", ["$Work"])):
         assert [uid for uid, _, _ in inbox.store([1, 2], mode, flags).changed] == [1, 2]
+        assert sorted(inbox.files().values()) == sorted(map(str, (account.root / "cur").iterdir()))
         account.close()
         for file in tmp_path.glob("index.db*"):
             file.unlink()
