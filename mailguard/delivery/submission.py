@@ -3,7 +3,6 @@ lines folded, the author checked (RFC 6409 §6, §8; RFC 5322 §3.6)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime, getaddresses
@@ -16,7 +15,6 @@ from mailguard.model.reply import Reply
 
 MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 _BLOCK = 1 << 20  # octets copied at a time
-_LONG = re.compile(rb"[^\r\n]{999,}")
 _BREAKS = (b" ", b"\t", b">", b",", b";")
 _STRIPPED = ("Bcc", "Resent-Bcc", "Return-Path")
 
@@ -71,14 +69,20 @@ def completed(message: Message, account: Account, *, hostname: str, ident: str, 
 
 def has_long_lines(raw: bytes | mmap) -> bool:
     """Whether a line has more than 998 octets."""
+    return next(_long_lines(raw), None) is not None
+
+
+def _long_lines(raw: bytes | mmap) -> Iterator[tuple[int, int]]:
+    """Where each such line begins and ends, its line end not included."""
     at, end = 0, len(raw)
-    while end - at > 998:
+    while end - at > MAX_LINE:
         # From here to the last line end that a legal line could have: a few steps, however many lines there are.
-        last = raw.rfind(b"\r\n", at, at + 1000)
+        last = raw.rfind(b"\r\n", at, at + MAX_LINE + 2)
         if last < 0:
-            return True
+            last = raw.find(b"\r\n", at + MAX_LINE)
+            last = end if last < 0 else last
+            yield at, last
         at = last + 2
-    return False
 
 
 def fold(raw: bytes | mmap) -> Iterator[bytes]:
@@ -88,11 +92,11 @@ def fold(raw: bytes | mmap) -> Iterator[bytes]:
     none; a body line is cut behind a blank or a mark, or between two characters.
     """
     at, header_end = 0, raw.find(b"\r\n\r\n")
-    for match in _LONG.finditer(raw):
-        yield from _blocks(raw, at, match.start())
-        in_header = match.start() < header_end or header_end < 0
-        yield b"\r\n".join(_folded_field(match[0]) if in_header else _cut_line(match[0]))
-        at = match.end()
+    for start, end in _long_lines(raw):
+        yield from _blocks(raw, at, start)
+        in_header = start < header_end or header_end < 0
+        yield from _folded_field(raw, start, end) if in_header else _cut_line(raw, start, end)
+        at = end
     yield from _blocks(raw, at, len(raw))
 
 
@@ -101,32 +105,27 @@ def _blocks(raw: bytes | mmap, start: int, end: int) -> Iterator[bytes]:
         yield raw[at : min(at + _BLOCK, end)]
 
 
-def _folded_field(line: bytes) -> Iterator[bytes]:
-    rest = line
-    while len(rest) > MAX_LINE:
-        at = max(rest.rfind(blank, 1, MAX_LINE) for blank in (b" ", b"\t"))
-        if at > 1 and rest[1:at].strip():
-            yield rest[:at]
-            rest = rest[at:]
-        else:
-            at = _between_characters(rest, MAX_LINE)
-            yield rest[:at]
-            rest = b" " + rest[at:]
-    yield rest
+def _folded_field(raw: bytes | mmap, at: int, end: int) -> Iterator[bytes]:
+    added = b""  # a blank, where there was none to fold before
+    while end - at + len(added) > MAX_LINE:
+        first, limit = at + 1 - len(added), at + MAX_LINE - len(added)
+        cut = max(raw.rfind(blank, first, limit) for blank in (b" ", b"\t"))
+        at_blank = cut > first and bool(raw[first:cut].strip())
+        cut = cut if at_blank else _between_characters(raw, limit)
+        yield added + raw[at:cut] + b"\r\n"
+        at, added = cut, b"" if at_blank else b" "
+    yield added + raw[at:end]
 
 
-def _cut_line(line: bytes) -> Iterator[bytes]:
-    rest = line
-    while len(rest) > MAX_LINE:
-        at = max(rest.rfind(mark, MAX_LINE // 2, MAX_LINE) for mark in _BREAKS) + 1
-        at = at or _between_characters(rest, MAX_LINE)
-        yield rest[:at]
-        rest = rest[at:]
-    yield rest
+def _cut_line(raw: bytes | mmap, at: int, end: int) -> Iterator[bytes]:
+    while end - at > MAX_LINE:
+        cut = max(raw.rfind(mark, at + MAX_LINE // 2, at + MAX_LINE) for mark in _BREAKS) + 1
+        cut = cut or _between_characters(raw, at + MAX_LINE)
+        yield raw[at:cut] + b"\r\n"
+        at = cut
+    yield raw[at:end]
 
 
-def _between_characters(octets: bytes, at: int) -> int:
-    """The last place up to ``at`` that is not inside a UTF-8 character."""
-    while at > 1 and octets[at] & 0xC0 == 0x80:
-        at -= 1
-    return at
+def _between_characters(octets: bytes | mmap, at: int) -> int:
+    """The last place up to ``at`` that is not inside a UTF-8 character, which has four octets at most."""
+    return next((at - back for back in range(4) if octets[at - back] & 0xC0 != 0x80), at)

@@ -109,6 +109,20 @@ def decode_quoted_printable(data: bytes) -> bytes:
     return binascii.a2b_qp(data) if b"=" in data else data
 
 
+def whole_units(data: bytes, encoding: str) -> int:
+    """How many octets from the start can be decoded without what follows them."""
+    if encoding == "base64":
+        left = len(_NOT_BASE64.sub(b"", data)) % 4
+        at = len(data)
+        while left:
+            at -= 1
+            left -= not _NOT_BASE64.match(data, at)
+        return at
+    if encoding == "quoted-printable":
+        return data.rfind(b"\n") + 1
+    return len(data)
+
+
 def decode_transfer(data: bytes, encoding: str) -> bytes:
     """The body without its Content-Transfer-Encoding; an unknown one leaves it as it is."""
     match encoding.strip().lower():

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from mmap import mmap
 
-from mailguard.model.charset import decode_header, decode_text, decode_transfer
+from mailguard.model.charset import decode_header, decode_text, decode_transfer, whole_units
 from mailguard.model.contenttype import (
     MESSAGE,
     TEXT,
@@ -19,6 +19,8 @@ from mailguard.model.contenttype import (
     parse_content_type,
     parse_parameters,
 )
+
+_PIECE = 1 << 20  # octets
 
 MAX_DEPTH = 100
 """Levels of nesting that are followed; deeper parts are leaves."""
@@ -193,6 +195,18 @@ class Part:
         """The body without its transfer encoding; of at most the first ``limit`` octets of it."""
         end = self.end if limit is None else min(self.end, self.body_start + limit)
         return decode_transfer(self.raw[self.body_start : end], self.encoding)
+
+    def pieces(self) -> Iterator[bytes]:
+        """What ``content`` gives, piece by piece: of a large part in a mapped message never all at once."""
+        encoding, left = self.encoding, b""
+        for at in range(self.body_start, self.end, _PIECE):
+            data = left + self.raw[at : min(at + _PIECE, self.end)]
+            last = at + _PIECE >= self.end or (encoding == "base64" and b"=" in data)
+            cut = len(data) if last else whole_units(data, encoding)
+            left = data[cut:]
+            yield decode_transfer(data[:cut], encoding)
+            if encoding == "base64" and last:
+                return
 
     @property
     def charset(self) -> str:

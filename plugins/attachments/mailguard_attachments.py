@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import io
 import lzma
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import IO, Any
 
 from pydantic import Field
 
@@ -26,6 +30,7 @@ DANGEROUS = re.findall(
     """,
 )
 MACROS = ["docm", "dotm", "pptm", "potm", "ppam", "ppsm", "sldm", "xlsm", "xltm", "xlam"]
+_AT_ONCE = 8 << 20  # octets of an attachment that are looked at in memory; of an archive all of it, from a file
 _HEAD = 0x8006 + 2  # octets looked at: so far in stands the mark of a CD image
 _HIDDEN = re.compile(r"[\u202a-\u202e\u2066-\u2069\u200b-\u200f]")  # turns "exe.fdp" into "pdf.exe" on a screen
 _BROKEN = (
@@ -79,7 +84,13 @@ def check_message(ctx: Context[AttachmentsOptions], session: Session, message: M
         if part.children or (not name and part.content_type.type.lower() in (b"text", b"multipart", b"message")):
             continue
         names.append(name or part.kind)
-        search.look(name or part.kind.replace("/", "."), part.content(), 0)
+        path = name or part.kind.replace("/", ".")
+        data = part.content(_AT_ONCE)
+        if part.end - part.body_start <= _AT_ONCE or not _archive(data):
+            search.look(path, data, 0)
+        else:
+            with _unpacked(part.pieces(), ctx.state_dir) as whole:
+                search.look(path, whole, 0)
     if not names:
         return None
     found = sorted(search.found, key=lambda f: ORDER.index(f.word))
@@ -91,6 +102,48 @@ def check_message(ctx: Context[AttachmentsOptions], session: Session, message: M
         detail="; ".join(f"{f.path}: {f.why}" for f in found[1:10]),
         facts={"names": names[:50], "found": [{"file": f.path[:300], "word": f.word} for f in found[:20]]},
     )
+
+
+@contextlib.contextmanager
+def _unpacked(pieces: Iterable[bytes], folder: Path) -> Iterator[bytes | mmap]:
+    """A large attachment in a file without a name, mapped."""
+    import tempfile  # heavy, and seldom needed
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as whole:
+            yield whole
+
+
+class _Mapped(io.RawIOBase):
+    """A mapped file as the archive readers want it."""
+
+    def __init__(self, data: mmap) -> None:
+        self._data = data
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        piece = self._data[self._at : self._at + len(view)]
+        view[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def _file(data: bytes | mmap) -> IO[bytes]:
+    return io.BytesIO(data) if isinstance(data, bytes) else io.BufferedReader(_Mapped(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +168,7 @@ class _Search:
     files: int = 0
     octets: int = 0
 
-    def look(self, path: str, data: bytes, depth: int) -> None:
+    def look(self, path: str, data: bytes | mmap, depth: int) -> None:
         """Judges a file by name and content, then looks into it."""
         self.files += 1
         if self.files > self.options.max_files:
@@ -137,7 +190,7 @@ class _Search:
         if len(self.found) < 100:
             self.found.append(Found(word, path, why))
 
-    def _danger(self, name: str, ending: str, data: bytes) -> str:
+    def _danger(self, name: str, ending: str, data: bytes | mmap) -> str:
         if ending in self.options.allow:
             return ""
         if _HIDDEN.search(name):
@@ -147,8 +200,8 @@ class _Search:
         kind = _program(data[:_HEAD])
         return f"is {kind}, whatever its name says" if kind else ""
 
-    def _look_inside(self, path: str, data: bytes, depth: int) -> None:
-        kind = _archive(data)
+    def _look_inside(self, path: str, data: bytes | mmap, depth: int) -> None:
+        kind = _archive(data[:_HEAD])
         if not kind:
             return
         if kind == "unknown":
@@ -165,8 +218,8 @@ class _Search:
             inner = re.sub(r"(?i)\.(gz|bz2|xz|lzma)$", "", inner)
             self.look(f"{path}/{inner.rpartition('/')[2]}", self._unpack(kind, data), depth + 1)
 
-    def _zip(self, path: str, data: bytes, depth: int) -> None:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    def _zip(self, path: str, data: bytes | mmap, depth: int) -> None:
+        with zipfile.ZipFile(_file(data)) as archive:
             for info in archive.infolist():
                 inner = f"{path}/{info.filename}"
                 if info.is_dir():
@@ -189,11 +242,11 @@ class _Search:
         self._count(len(head))
         self.look(inner, head, depth + 1)
 
-    def _tar(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+    def _tar(self, data: bytes | mmap) -> Iterator[tuple[str, bytes]]:
         import tarfile  # heavy, and seldom needed
 
         try:
-            with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            with tarfile.open(fileobj=_file(data), mode="r:") as archive:
                 for member in archive:
                     content = archive.extractfile(member) if member.isreg() else None
                     if content is not None:
@@ -203,14 +256,15 @@ class _Search:
         except tarfile.TarError as error:
             raise ValueError(str(error)) from error
 
-    def _unpack(self, kind: str, data: bytes) -> bytes:
+    def _unpack(self, kind: str, data: bytes | mmap) -> bytes:
         most = self.options.max_unpacked - self.octets + 1
+        packed = data[: 2 * most]  # enough, however badly it was packed
         if kind == "gz":
-            unpacked = zlib.decompressobj(31).decompress(data, most)
+            unpacked = zlib.decompressobj(31).decompress(packed, most)
         elif kind == "bz2":
-            unpacked = bz2.BZ2Decompressor().decompress(data, most)
+            unpacked = bz2.BZ2Decompressor().decompress(packed, most)
         else:
-            unpacked = lzma.LZMADecompressor(memlimit=67_108_864).decompress(data, most)
+            unpacked = lzma.LZMADecompressor(memlimit=67_108_864).decompress(packed, most)
         self._count(len(unpacked))
         return unpacked
 

@@ -109,7 +109,10 @@ def test_harmless_names(name: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # gzip has the time in it
 )
-def test_contents(name: str, data: bytes, word: str) -> None:
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_contents(name: str, data: bytes, word: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if large:  # archives are read from a file, others by their beginning
+        monkeypatch.setattr(mailguard_attachments, "_AT_ONCE", 48_000 if name == "data.bin" else 1000)
     assert check(name, data).word == word
 
 

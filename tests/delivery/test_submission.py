@@ -99,8 +99,16 @@ def test_folding_cuts_no_character_and_loses_none(text: str, header: bool) -> No
     line = text.encode()
     raw = b"S: " + line + b"\r\n\r\n" if header else b"S: x\r\n\r\n" + line + b"\r\n"
     made = b"".join(fold(raw))
-    assert all(len(one) <= MAX_LINE + 1 for one in made.split(b"\r\n"))
+    assert all(len(one) <= MAX_LINE for one in made.split(b"\r\n"))
     assert made.decode().replace("\r\n", "").replace(" ", "") == raw.decode().replace("\r\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_octets_that_are_no_characters_are_folded_too(header: bool) -> None:
+    raw = b"S: " + b"\x80" * 5000 + b"\r\n\r\n" if header else b"S: x\r\n\r\n" + b"\xbf" * 5000 + b"\r\n"
+    made = b"".join(fold(raw))
+    assert all(len(one) <= MAX_LINE for one in made.split(b"\r\n")) and made.count(b"\r\n") < 12
+    assert made.replace(b"\r\n", b"").replace(b" ", b"") == raw.replace(b"\r\n", b"").replace(b" ", b"")
 
 
 def test_the_author_is_read() -> None:

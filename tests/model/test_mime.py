@@ -118,3 +118,18 @@ def test_real_and_broken_mail_is_read_to_the_end(shared: Path) -> None:
                 part.text(10_000)
                 count += part.filename is not None
     assert count > 500
+
+
+@given(
+    st.lists(st.sampled_from([b"QUJD", b"RA==", b"RUZH", b"\r\n", b"=", b"=41", b"a ", b"=\r\n", b"-"])),
+    st.integers(1, 9),
+)
+def test_a_part_in_pieces_is_the_whole_part(tokens: list[bytes], size: int) -> None:
+    for encoding in ("base64", "quoted-printable", "7bit"):
+        body = b"".join(tokens)
+        if encoding == "base64":
+            body = body.replace(b"=", b"").replace(b"41", b"") + b"RA==\r\n"
+        part = mime.parse(f"Content-Transfer-Encoding: {encoding}\r\n\r\n".encode() + body)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mime, "_PIECE", size)
+            assert b"".join(part.pieces()) == part.content()

@@ -31,6 +31,8 @@ from .prior import begin_with
 from .rule import shipped
 from .school import SHARE
 
+_LARGEST = 8 << 20  # octets of a body that are looked at: a longer one must not fill the memory
+
 
 class SpamscoreOptions(Options):
     """``options`` of the check in the policy file; every one has a default."""
@@ -99,7 +101,8 @@ class SpamScore:
         self, ctx: Context[SpamscoreOptions], session: Session, envelope: Envelope, message: Message, findings: Findings
     ) -> Finding:
         office = self._offices[ctx.state_dir]
-        return office.check(bytes(message), session, envelope, findings, ctx.now())
+        octets = message.header + bytes(message.body[:_LARGEST])
+        return office.check(octets, session, envelope, findings, ctx.now())
 
     @hookimpl
     def stamp(self, ctx: Context[SpamscoreOptions], verdict: Verdict) -> list[tuple[str, str]]:
