@@ -10,6 +10,7 @@ import smtplib
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_the_first_command_serves_and_what_it_suggests_works(tmp_path: Path) -> 
     folder, offset = tmp_path / "office", installed.free_offset()
     with serving([str(ROOT / "scripts/run"), str(folder), str(offset)], ROOT, os.environ) as said:
         text = "\n".join(said)
+        listeners = tomllib.loads((folder / "mailguard.toml").read_text())["listener"]
+        assert {listener["address"] for listener in listeners} == {"127.0.0.1"}
         assert "user1@office.test" in text and f"127.0.0.1:{offset + 25}" in text
         with smtplib.SMTP("127.0.0.1", offset + 25, timeout=20) as client:
             client.sendmail(
