@@ -182,11 +182,15 @@ def _names(certificate: x509.Certificate) -> frozenset[str]:
 
 
 def _context(certificate: Path, key: Path, minimum: str) -> ssl.SSLContext:
-    for path in (certificate, key):
+    for path, what in ((certificate, "certificate"), (key, "private key")):
         try:
-            path.open("rb").close()
+            octets = path.read_bytes()
+        except PermissionError as error:
+            raise TlsError(f"{path}: {error.strerror}; `chown` it to the user that the server runs as") from None
         except OSError as error:
             raise TlsError(f"{path}: {error.strerror}; {_CURE}") from None
+        if what.upper().encode() + b"-----" not in octets:
+            raise TlsError(f"{path}: holds no {what} in PEM form; {_CURE}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "1.3" else ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION

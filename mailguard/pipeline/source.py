@@ -15,6 +15,10 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _SCALAR = re.compile(r"[^,\]\}#\r\n]+")
+_PLAINLY = {
+    "Invalid value": "no value that TOML knows: text needs quotes, and every bracket its other half",
+    "Expected '=' after a key in a key/value pair": "a setting is written `name = value`",
+}
 _AT_LINE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.S)
 
 
@@ -103,7 +107,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def _syntax(name: str, text: str, error: tomllib.TOMLDecodeError) -> Problem:
     match = _AT_LINE.match(str(error))
     if match and match[2]:
-        return Problem(name, int(match[2]), int(match[3]), match[1])
+        return Problem(name, int(match[2]), int(match[3]), _PLAINLY.get(match[1], match[1]))
     end = line_column(text, len(text.rstrip()))
     return Problem(name, *end, match[1] if match else str(error))
 

@@ -59,7 +59,8 @@ def test_every_mistake_of_both_files_at_once(tmp_path: Path) -> None:
 def test_missing_files_and_broken_toml(tmp_path: Path) -> None:
     assert "there is no such file (`mailguard init DIR" in problems(tmp_path / "mailguard.toml")[0]
     path = files(tmp_path, MAIN + "x = \n")
-    assert problems(path) == ["mailguard.toml:7: Invalid value"]
+    plainly = "no value that TOML knows: text needs quotes, and every bracket its other half"
+    assert problems(path) == [f"mailguard.toml:7: {plainly}"]
     (tmp_path / "accounts.toml").unlink()
     files(tmp_path).with_name("accounts.toml").unlink()
     assert problems(path) == ["accounts.toml: there is no such file (`accounts` in mailguard.toml names it)"]

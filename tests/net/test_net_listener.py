@@ -139,6 +139,9 @@ def test_certificates_are_reloaded_or_kept(tls: TlsContexts, tmp_path: Path) -> 
     (tmp_path / "tls/key.pem").write_bytes((tmp_path / "second.key").read_bytes())
     with pytest.raises(TlsError, match="the key does not belong to the certificate"):
         tls.reload()
+    (tmp_path / "tls/key.pem").write_text("no key")
+    with pytest.raises(TlsError, match=r"key\.pem: holds no private key in PEM form; `mailguard init`"):
+        tls.reload()
     (tmp_path / "tls/certificate.pem").unlink()
     with pytest.raises(TlsError, match="No such file or directory; `mailguard init`"):
         tls.reload()
