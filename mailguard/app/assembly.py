@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mailguard.app.mail import opener
 from mailguard.app.parts import Parts, Shared, new_id
 from mailguard.app.plan import Plan
-from mailguard.auth.accounts import Account
+from mailguard.auth.accounts import Account, maildir_path
 from mailguard.auth.authenticator import Authenticator
 from mailguard.auth.signin import SignIns
 from mailguard.delivery.allowance import Allowance
@@ -39,6 +39,7 @@ from mailguard.state.history import History
 from mailguard.state.kv import KeyValueStore
 from mailguard.store.account import AccountStore
 from mailguard.store.keeper import Keeper
+from mailguard.store.maildir import messages
 from mailguard.store.mailstore import MailStore
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ class Assembly:
             recorder=self._shared.recorder,
             history=History(self._shared.database),
             now=self._now,
+            stored=lambda account: messages(maildir_path(self._data_dir, Address.parse(account))),
         )
 
     @cached_property

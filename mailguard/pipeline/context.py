@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -88,6 +88,8 @@ class Context(Generic[OptionsT]):
     ``store`` its key-value store, ``log`` a structured logger that already carries its name, ``now`` the clock
     (Unix time), ``hostname`` our own host name and authserv-id, ``deadline`` the seconds a check may take,
     ``local_domains`` those that are ours, ``name`` what the policy calls this check (its findings' name).
+    ``stored`` gives the messages in an account's mailboxes, oldest first, to a filter that must learn anew; None
+    outside of a running server.
     """
 
     options: OptionsT
@@ -100,3 +102,4 @@ class Context(Generic[OptionsT]):
     deadline: float = 5.0
     local_domains: frozenset[str] = frozenset()
     name: str = ""
+    stored: Callable[[str], Iterable[bytes]] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Engine:
         recorder: Records | None = None,
         history: History | None = None,
         now: Callable[[], float] = time.time,
+        stored: Callable[[str], Iterable[bytes]] | None = None,
     ) -> None:
         self.policy = policy
         self.hostname = hostname
@@ -71,6 +72,7 @@ class Engine:
                 deadline=check.model.deadline,
                 local_domains=local_domains,
                 name=check.name,
+                stored=stored,
             )
             for check in policy.checks
         }

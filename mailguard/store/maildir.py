@@ -218,3 +218,11 @@ def purge_tmp(path: Path, *, now: float | None = None) -> int:
                 file.unlink()
                 count += 1
     return count
+
+
+def messages(path: Path) -> Iterator[bytes]:
+    """All messages in a Maildir and its folders, in order of arrival. One that goes meanwhile is left out."""
+    files = [file for folder in ("cur", "new") for file in path.rglob(f"{folder}/*") if file.is_file()]
+    for file in sorted(files, key=lambda file: arrival_order(file.name)):
+        with contextlib.suppress(OSError):
+            yield file.read_bytes()

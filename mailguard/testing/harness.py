@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Harness:
         state_dir: Path | None = None,
         hostname: str = "mx.example.org",
         local_domains: frozenset[str] = frozenset({"example.org"}),
+        stored: Callable[[str], Iterable[bytes]] | None = None,
     ) -> None:
         self.plugin = wrap(plugin)
         wanted = self.plugin.info.options.model_validate(dict(options or {}))
@@ -56,6 +57,7 @@ class Harness:
             hostname=hostname,
             local_domains=local_domains,
             name=self.plugin.name,
+            stored=stored,
         )
         self.plugin.call("start", ctx=self.ctx)
 

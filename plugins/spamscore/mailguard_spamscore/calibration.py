@@ -22,16 +22,16 @@ LEAST_POINTS = -8.0
 
 COLD_LINE = 4.0
 """With nothing learnt: the rules alone must be this sure."""
-SEEN_LINE = 3.0
+SEEN_LINE = 3.4
 """With SPAM_NEEDED spam learnt."""
-TAUGHT_LINE = 2.5
+TAUGHT_LINE = 2.8
 """With HAM_NEEDED ham learnt, too."""
-PROVEN_LINE = 1.2
+PROVEN_LINE = 1.5
 """With CONFIRMED_NEEDED ham confirmed after arrival, too."""
 HIGHEST_LINE = 9.0
 HAM_NEEDED = 150.0
 SPAM_NEEDED = 30.0
-CONFIRMED_NEEDED = 150.0
+CONFIRMED_NEEDED = 250.0
 _MEMORY = 4000.0
 _TAIL = 0.02
 _TAIL_LEAST = 8.0
@@ -40,11 +40,13 @@ _ABOVE = 0.003
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The score from which on a message is junk, in log-odds, and how many ham and spam it was read off."""
+    """The score from which on a message is junk, in log-odds, how many ham and spam it was read off, and from 0 to 1
+    how much of what was learnt came from an archive and was not proven yet by mail that arrived."""
 
     at: float
     ham: int
     spam: int
+    doubt: float = 0.0
 
     def points(self, score: float) -> float:
         """The score in points, ``JUNK_POINTS`` at the line, bounded at both ends."""
@@ -77,6 +79,12 @@ def floor(ham: float, spam: float, confirmed: float) -> float:
     return COLD_LINE - sum(part * step for part, step in steps)
 
 
+def doubt(ham: float, confirmed: float) -> float:
+    """How much of what was learnt is not proven: an archive is, until as many ham as it takes arrived and stood."""
+    archive = min(1.0, max(0.0, ham - confirmed) / HAM_NEEDED)
+    return archive * (1 - min(1.0, confirmed / CONFIRMED_NEEDED))
+
+
 def line(shared: Model, personal: Model | None = None) -> Line:
     """The line for an account: from its own mail once there is enough of it, with everybody's before that."""
     ham, spam, confirmed = shared.ham, shared.spam, float(shared.counts[3])
@@ -89,7 +97,7 @@ def line(shared: Model, personal: Model | None = None) -> Line:
     if own.tail[0] != own.counts[3]:
         own.tail = float(own.counts[3]), tail(list(own.ham_bins))
     at = max(floor(ham, spam, confirmed), min(HIGHEST_LINE, own.tail[1]))
-    return Line(at, int(ham), int(spam))
+    return Line(at, int(ham), int(spam), doubt(ham, confirmed))
 
 
 def tail(bins: Sequence[float]) -> float:

@@ -80,12 +80,10 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
 
 
 def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
-    """What each of these features adds to the score before it is scaled; numbers fit the widest table."""
+    """What each of these features adds to the score before it is scaled."""
     sums: list[float] = []
     for table in tables:
-        mask = table.mask
-        places = [number & mask for number in numbers] if table.narrow else numbers
-        own = itemgetter(*places, 0, 0)(table.weights)[:-2]
+        own = itemgetter(*numbers, 0, 0)(table.weights)[:-2]
         sums = list(map(add, sums, own)) if sums else list(own)
     return sums
 

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from .token import MAX_GRAM, MAX_WORDS, Features
 
-WORD_BITS, TAG_BITS, GRAM_BITS = 18, 16, 18
-FEATURE_SET = 2
+WORD_BITS, TAG_BITS, GRAM_BITS = 16, 17, 16
+FEATURE_SET = 3
 """Raised whenever the meaning of a number changes: model files of another set are rebuilt from the journal."""
 
 TAG_MASK = (1 << TAG_BITS) - 1
@@ -42,14 +42,9 @@ class Indexed:
 
 
 def word_numbers(words: list[bytes]) -> list[int]:
-    """Numbers of the words (at most MAX_WORDS), of neighbours and of neighbours but one."""
-    lanes, size = _word_lanes(words), 4 * len(words)
-    pairs = (lanes * 5 + (lanes >> 32) * 3) & _WORD_LANES
-    gapped = (lanes * 7 + (lanes >> 64) * 11) & _WORD_LANES
-    # The last word has no neighbour, the last two none behind one.
-    ends = (lanes, size), (pairs, max(0, size - 4)), (gapped, max(0, size - 8))
-    octets = b"".join([values.to_bytes(size, "little")[:end] for values, end in ends])
-    return list(set(memoryview(octets).cast("I").tolist()))
+    """Numbers of the words (at most MAX_WORDS) and of neighbours."""
+    single, paired = spoken_numbers(words)
+    return list({*single, *paired})
 
 
 def spoken_numbers(words: list[bytes]) -> tuple[list[int], list[int]]:
@@ -61,7 +56,7 @@ def spoken_numbers(words: list[bytes]) -> tuple[list[int], list[int]]:
 
 
 def _word_lanes(words: list[bytes]) -> int:
-    """The numbers of words in lanes of 32 bits. They have 18, and no sum of theirs here more than 23."""
+    """The numbers of words in lanes of 32 bits. They have 16, and no sum of theirs here more than 19."""
     return int.from_bytes(array("I", map(crc32, words)).tobytes(), "little") & _WORD_LANES
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import re
@@ -113,8 +114,14 @@ class Judge:
             return Model(path, layout)
         except ModelError as error:
             self.renewed.append(str(error))
-            path.replace(path.with_suffix(".old"))
-            return Model(path, layout)
+        # Another process may have found the same at the same time: what it has begun must stay.
+        with (self.folder / "renewing.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            try:
+                return Model(path, layout)
+            except ModelError:
+                path.replace(path.with_suffix(".old"))
+                return Model(path, layout)
 
     def line(self, account: str = "") -> float:
         """The score (log-odds) from which on a message is junk for an account."""
@@ -140,8 +147,9 @@ class Judge:
     def judge(self, seen: Seen, account: str = "") -> Judgement:
         """The judgement for one account, or for all when none is named."""
         personal = self.personal(account)
-        total = score(seen.numbers, self.shared, personal, self._prior(seen, personal))
         where = line(self.shared, personal)
+        prior = self._prior(seen, personal)
+        total = score(seen.numbers, self.shared, personal, prior, doubt=where.doubt)
         points = where.points(total.total)
         word = "spam" if points >= JUNK_POINTS else "unsure" if points >= UNSURE_POINTS else "ham"
         return Judgement(points, word, total, where)
@@ -174,11 +182,13 @@ class Judge:
                 with model.writing():
                     model.counts[label] = max(0.0, model.counts[label] - 1)
 
-    def renew(self, account: str) -> None:
-        """Starts an account's model from nothing."""
-        with self._lock:
-            self._open.pop(account, None)
-            self.path_of(account).unlink(missing_ok=True)
+    def clear(self, account: str) -> None:
+        """Starts an account's model from nothing; that of all (``""``) if it was taught since it was begun, so that a
+        prior it began with stays."""
+        model = self.personal(account, create=True) if account else self.shared
+        if model and (account or model.counts[2]):
+            with model.writing():
+                model.clear()
 
     def prior_share(self, personal: Model | None) -> float:
         """How much of the rules' weights counts: all while nothing is learnt, less and less as ham and spam are."""

@@ -5,6 +5,9 @@ its own score. The personal model sees the same and what is local to this server
 that it takes up what the global model gets wrong, and its part is bounded. Each table is a regression of its own with
 binary features scaled to unit length; a lesson is one AdaGrad step, taken only while the message is on the wrong side
 or inside a margin. After each lesson remembered ones are rehearsed.
+
+What was learnt far from the message at hand says little about it: the more of its tags no lesson ever had, the less
+the learnt parts weigh, until enough mail was scored as it arrived and confirmed.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from .model import Model, Table
 from .rehearsal import Kept, keep, recall
 
 HAM_MARGIN = 2.0
-SPAM_MARGIN = 3.0
+SPAM_MARGIN = 4.0
 EPSILON = 0.01
 HAM_WEIGHT = 1.7
 """A ham message counts as much as so many spam: what is wrongly junked costs more."""
-SHARED_RATES = {"words": 0.35, "tags": 0.35, "grams": 0.35}
-PERSONAL_RATES = {"words": 0.25, "tags": 0.25, "grams": 0.15}
+SHARED_RATES = (0.35, 0.35, 0.35)
+PERSONAL_RATES = (0.25, 0.25, 0.15)
+"""For words, tags and 4-grams."""
 PERSONAL_BOUND = 5.0
 """The personal model's part of the score stays within plus and minus this many log-odds."""
 STRANGER_BOUND = 2.0
@@ -33,8 +37,13 @@ OWN_LESSONS = 10
 so that what others taught never junks its mail without a rule that agrees."""
 EARLY = 1000
 EARLY_REHEARSALS = 3
-REHEARSALS = 1
+REHEARSALS = 2
 """So many remembered messages are rehearsed with each of the first EARLY lessons, and with each later one."""
+FAMILIAR = 0.25
+STRANGE = 0.4
+STRANGE_TAGS, STRANGE_GRAMS = 0.3, 0.6
+"""With up to FAMILIAR of its tags new, what was learnt counts in full; from STRANGE on, tags and the personal part
+count STRANGE_TAGS and 4-grams STRANGE_GRAMS of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,73 +60,83 @@ class Score:
         return self.shared + self.personal + self.prior
 
 
-@dataclass(slots=True)
 class Group:
     """The features of one message in one table: their numbers, and the value each of them has."""
 
-    table: Table
-    found: list[int]
-    scale: float
-    rate: float
+    __slots__ = ("found", "rate", "scale", "table")
 
+    def __init__(self, table: Table, found: list[int], rate: float) -> None:
+        self.table = table
+        self.found = found
+        self.scale = 1 / sqrt(len(found) or 1)
+        self.rate = rate
 
-def _groups(model: Model, numbers: Indexed, rates: dict[str, float], *, local: bool) -> list[Group]:
-    groups = []
-    for name, table in model.tables.items():
-        found: list[int] = getattr(numbers, name)
-        if local and name == "tags":
-            found = list({*found, *numbers.local})
-        if table.narrow:
-            mask = table.mask
-            found = [number & mask for number in found]
-        groups.append(Group(table, found, 1 / sqrt(len(found) or 1), rates[name]))
-    return groups
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each feature."""
+        if len(self.found) < 2:
+            return tuple([self.table.weights[i] for i in self.found])
+        found: tuple[float, ...] = itemgetter(*self.found)(self.table.weights)
+        return found
+
+    def sum(self) -> float:
+        """What the table says, in log-odds."""
+        total = sum(self.weights()) * self.scale
+        return total if total == total else 0.0  # a damaged weight (NaN) must not decide
+
+    def step(self, error: float, share: float) -> None:
+        """One AdaGrad step against an error, at a share of the rate."""
+        gradient = error * self.scale
+        square = gradient * gradient
+        change = share * self.rate * gradient
+        weights, sums = self.table.weights, self.table.sums
+        for i in self.found:
+            total = sums[i] + square
+            sums[i] = total
+            weights[i] += change / sqrt(total + EPSILON)
 
 
 def shared_groups(model: Model, numbers: Indexed) -> list[Group]:
-    """The message in the tables of the global model."""
-    return _groups(model, numbers, SHARED_RATES, local=False)
+    """The message in the tables of the global model: words, tags, 4-grams."""
+    found = numbers.words, numbers.tags, numbers.grams
+    return list(map(Group, model.tables.values(), found, SHARED_RATES))
 
 
 def personal_groups(model: Model, numbers: Indexed) -> list[Group]:
-    """The message in the tables of a personal model."""
-    return _groups(model, numbers, PERSONAL_RATES, local=True)
+    """The message in the tables of a personal model: words, tags and what is local, 4-grams."""
+    found = numbers.words, numbers.tags + numbers.local, numbers.grams
+    return list(map(Group, model.tables.values(), found, PERSONAL_RATES))
 
 
 def _sum(groups: list[Group]) -> float:
-    total = 0.0
-    for group in groups:
-        found, weights = group.found, group.table.weights
-        if len(found) > 1:
-            total += sum(itemgetter(*found)(weights)) * group.scale
-        elif found:
-            total += weights[found[0]]
-    return total if total == total else 0.0  # a damaged weight (NaN) must not decide
+    return sum([group.sum() for group in groups])
 
 
 def _bounded(value: float, bound: float = PERSONAL_BOUND) -> float:
     return bound * tanh(value / bound)
 
 
-def score(numbers: Indexed, shared: Model, personal: Model | None = None, prior: float = 0.0) -> Score:
-    """The score of a message. ``prior`` is what the rules say before anything was learnt."""
-    common = _sum(shared_groups(shared, numbers))
+def strangeness(tags: Group) -> float:
+    """From 0, as familiar as mail learnt from, to 1: how far off a message is by how many of its tags are new."""
+    new = tags.weights().count(0.0) / (len(tags.found) or 1)
+    return min(1.0, max(0.0, (new - FAMILIAR) / (STRANGE - FAMILIAR)))
+
+
+def score(
+    numbers: Indexed, shared: Model, personal: Model | None = None, prior: float = 0.0, *, doubt: float = 0.0
+) -> Score:
+    """The score of a message. ``prior`` is what the rules say before anything was learnt; ``doubt`` from 0 to 1 is how
+    much strangeness takes away."""
+    groups = shared_groups(shared, numbers)
+    words, tags, grams = [group.sum() for group in groups]
+    own = _bounded(_sum(personal_groups(personal, numbers))) if personal else 0.0
+    if doubt and (lost := doubt * strangeness(groups[1])):
+        trust = 1 - lost * (1 - STRANGE_TAGS)
+        tags, own = tags * trust, own * trust
+        grams *= 1 - lost * (1 - STRANGE_GRAMS)
+    common = words + tags + grams
     if personal is None or personal.counts[2] < OWN_LESSONS:
         common = _bounded(common, STRANGER_BOUND)
-    own = _bounded(_sum(personal_groups(personal, numbers))) if personal else 0.0
     return Score(common, own, prior)
-
-
-def _step(groups: list[Group], error: float, share: float) -> None:
-    for group in groups:
-        gradient = error * group.scale
-        square = gradient * gradient
-        change = share * group.rate * gradient
-        weights, sums = group.table.weights, group.table.sums
-        for i in group.found:
-            total = sums[i] + square
-            sums[i] = total
-            weights[i] += change / sqrt(total + EPSILON)
 
 
 def _error(total: float, label: int) -> float:
@@ -128,21 +147,22 @@ def _error(total: float, label: int) -> float:
     return 1 - spam if label else -spam * HAM_WEIGHT
 
 
+def _step(groups: list[Group], error: float, share: float) -> bool:
+    if error:
+        for group in groups:
+            group.step(error, share)
+    return bool(error)
+
+
 def _teach_shared(model: Model, kept: Kept, weight: float) -> bool:
     groups = shared_groups(model, kept.numbers)
-    error = _error(_sum(groups) + kept.prior * weight, kept.label)
-    if error:
-        _step(groups, error, kept.share)
-    return bool(error)
+    return _step(groups, _error(_sum(groups) + kept.prior * weight, kept.label), kept.share)
 
 
 def _teach_personal(model: Model, shared: Model, kept: Kept, weight: float) -> bool:
     groups = personal_groups(model, kept.numbers)
     others = _sum(shared_groups(shared, kept.numbers)) + kept.prior * weight
-    error = _error(others + _bounded(_sum(groups)), kept.label)
-    if error:
-        _step(groups, error, 1.0)
-    return bool(error)
+    return _step(groups, _error(others + _bounded(_sum(groups)), kept.label), 1.0)
 
 
 def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) -> list[Kept]:

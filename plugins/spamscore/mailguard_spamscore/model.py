@@ -21,7 +21,7 @@ from pathlib import Path
 from .index import FEATURE_SET, GRAM_BITS, TAG_BITS, WORD_BITS
 
 HEAD = 4096
-SLOT = 8192
+SLOT = 6144
 BINS = 128
 BIN_WIDTH = 0.25
 """The histograms cover scores from -16 to 16."""
@@ -48,23 +48,18 @@ class Layout:
         return HEAD + sum(8 << bits for _, bits in self.tables) + self.slots * SLOT
 
 
-GLOBAL = Layout(1, (("words", WORD_BITS), ("tags", TAG_BITS), ("grams", GRAM_BITS)), 700)
-PERSONAL = Layout(2, (("words", 17), ("tags", TAG_BITS), ("grams", 16)), 110)
-_FULL_BITS = {"words": WORD_BITS, "tags": TAG_BITS, "grams": GRAM_BITS}
+_TABLES = ("words", WORD_BITS), ("tags", TAG_BITS), ("grams", GRAM_BITS)
+GLOBAL = Layout(1, _TABLES, 900)
+PERSONAL = Layout(2, _TABLES, 140)
 
 
 class Table:
-    """Weights and AdaGrad sums of one hashed logistic regression, as float views into the map.
+    """Weights and AdaGrad sums of one hashed logistic regression, as float views into the map."""
 
-    ``narrow`` says that the table has fewer places than the features have numbers, so that ``mask`` is needed.
-    """
+    __slots__ = ("sums", "weights")
 
-    __slots__ = ("mask", "narrow", "sums", "weights")
-
-    def __init__(self, view: memoryview, bits: int, *, narrow: bool) -> None:
+    def __init__(self, view: memoryview, bits: int) -> None:
         half = 4 << bits
-        self.mask = (1 << bits) - 1
-        self.narrow = narrow
         self.weights = view[:half].cast("f")
         self.sums = view[half:].cast("f")
 
@@ -107,7 +102,7 @@ class Model:
         self.tables: dict[str, Table] = {}
         at = HEAD
         for name, bits in self.layout.tables:
-            self.tables[name] = Table(self._view[at : at + (8 << bits)], bits, narrow=bits < _FULL_BITS[name])
+            self.tables[name] = Table(self._view[at : at + (8 << bits)], bits)
             at += 8 << bits
         self.slots_at = at
 
@@ -137,6 +132,11 @@ class Model:
                 yield
             finally:
                 os.close(descriptor)
+
+    def clear(self) -> None:
+        """Forgets everything, in place: other processes have the file mapped. The caller holds ``writing``."""
+        self._view[_START.size :] = bytes(len(self._view) - _START.size)
+        self.tail = (-1.0, -16.0)
 
     def flush(self) -> None:
         """Asks the kernel to write the map out and waits for it."""

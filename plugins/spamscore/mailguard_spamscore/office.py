@@ -26,6 +26,7 @@ from .name import Signals
 from .notebook import Notebook
 from .part import fields_of
 from .rehearsal import Kept, pack
+from .relearning import Relearning
 from .rule import Reason, load_rules
 from .school import Outcome, School
 from .vouch import auth_signals, vouched
@@ -62,6 +63,8 @@ class Office:
         share: float,
         hostname: str,
         failed: Callable[[Exception], None] = lambda _: None,
+        stored: Callable[[str], Iterable[bytes]] | None = None,
+        log: Any = None,
     ) -> None:
         self.hostname = hostname
         self.judge = Judge(folder, load_rules(rules))
@@ -69,6 +72,7 @@ class Office:
         self.school = School(self.judge, self.journal, share=share)
         self.history = History(store)
         self.notebook = Notebook(self.journal, self.history, failed=failed)
+        self._relearning = Relearning(self.judge, self.journal, stored, hostname, log) if stored else None
         self._store = store
         self._lock = Lock()
         self._turn = (
@@ -77,6 +81,8 @@ class Office:
         self._pending: OrderedDict[str, Pending] = OrderedDict()
         self._aliases: OrderedDict[str, str] = OrderedDict()
         self._settled_at = 0.0
+        self._renewed = -1
+        self._relearn()
 
     def check(self, message: bytes, session: Session, envelope: Envelope, findings: Findings, now: float) -> Finding:
         """Scores an arriving message. With several recipients the mildest of their judgements stands."""
@@ -221,6 +227,7 @@ class Office:
         self._settled_at = now
         self.notebook.write()
         self.school.finish(now)
+        self._relearn()
         if patience:
             self.school.settle(now - patience, now)
 
@@ -231,8 +238,16 @@ class Office:
         seen = self.judge.look(arrived(stored, self.hostname), Circumstance(now=now))
         return self.judge.judge(seen, account.lower()), explain(self.judge, seen, account.lower(), most=20), seen
 
+    def _relearn(self) -> None:
+        """At the start, and when a model was found unusable since."""
+        renewed = len(self.judge.renewed)
+        if self._relearning is not None and renewed > self._renewed and self._relearning.begin():
+            self._renewed = renewed
+
     def close(self) -> None:
         """Writes down what waits and closes all files."""
+        if self._relearning is not None:
+            self._relearning.stop()
         self.notebook.write()
         self.judge.close()
         self.journal.close()

@@ -92,9 +92,11 @@ class SpamScore:
             share=ctx.options.share,
             hostname=ctx.hostname,
             failed=lambda error: ctx.log.warning("arrivals cannot be written down", error=str(error)),
+            stored=ctx.stored,
+            log=ctx.log,
         )
         for reason in office.judge.renewed:
-            ctx.log.warning("a model was begun anew", reason=reason, cure="mailguard junk rebuild")
+            ctx.log.warning("a model was begun anew; its lessons are learnt again", reason=reason)
 
     @hookimpl
     def check_message(

@@ -9,14 +9,15 @@ import random
 import struct
 from array import array
 from dataclasses import dataclass
-from itertools import accumulate
 from zlib import crc32
 
 from .index import Indexed
 from .model import SLOT, Model
 
-_HEAD = struct.Struct("<IBBHffHHHH")  # crc, label, flags, size, share, prior, four counts
-_ROOM = (SLOT - _HEAD.size) // 2
+_HEAD = struct.Struct("<IBBHffHHHH")  # crc, label, flags, size in octets, share, prior, four counts
+_CODES = "HIIH"
+_MOST_TAGS = 500
+_ROOM = SLOT - _HEAD.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +32,15 @@ class Kept:
 
 
 def pack(kept: Kept) -> bytes:
-    """One slot's octets. What does not fit is thinned out evenly; gaps over 65535 are bridged by filler numbers."""
+    """One slot's octets. What does not fit is thinned out evenly."""
     numbers = kept.numbers
-    lists = [sorted(found) for found in (numbers.words, numbers.tags, numbers.local, numbers.grams)]
-    total = sum(map(len, lists)) + 64
-    if total > _ROOM:
-        step = -(-total // _ROOM)
-        lists = [lists[0][::step], lists[1], lists[2], lists[3][::step]]
-    packed = [_gaps(found) for found in lists]
-    over = sum(map(len, packed)) - _ROOM
-    if over > 0:
-        packed[2] = packed[2][: max(0, len(packed[2]) - over)]
-        packed[3] = packed[3][: max(0, _ROOM - sum(map(len, packed[:3])))]
-    body = b"".join(p.tobytes() for p in packed)
-    head = _HEAD.pack(0, kept.label, 0, len(body) // 2, kept.share, kept.prior, *map(len, packed))
+    lists = [numbers.words, numbers.tags[:_MOST_TAGS], numbers.local[:_MOST_TAGS], numbers.grams]
+    room = _ROOM - 4 * (len(lists[1]) + len(lists[2]) + 1)
+    step = -(-2 * (len(lists[0]) + len(lists[3])) // room)
+    if step > 1:
+        lists[0], lists[3] = lists[0][::step], lists[3][::step]
+    body = b"".join([array(code, found).tobytes() for code, found in zip(_CODES, lists, strict=True)])
+    head = _HEAD.pack(0, kept.label, 0, len(body), kept.share, kept.prior, *map(len, lists))
     rest = head[4:] + body
     return crc32(rest).to_bytes(4, "little") + rest
 
@@ -52,15 +48,16 @@ def pack(kept: Kept) -> bytes:
 def unpack(slot: memoryview) -> Kept | None:
     """What a slot holds, None when it is empty or was half written when the machine stopped."""
     crc, label, _, size, share, prior, *counts = _HEAD.unpack_from(slot)
-    end = _HEAD.size + 2 * size
-    if not crc or end > len(slot) or sum(counts) != size or crc32(slot[4:end]) != crc:
+    at = _HEAD.size
+    if not crc or at + size > len(slot) or crc32(slot[4 : at + size]) != crc:
         return None
-    body = array("H", bytes(slot[_HEAD.size : end]))
     lists = []
-    at = 0
-    for count in counts:
-        lists.append(list(accumulate(body[at : at + count])))
-        at += count
+    for code, count in zip(_CODES, counts, strict=True):
+        found = array(code)
+        end = at + count * found.itemsize
+        found.frombytes(slot[at:end])
+        lists.append(found.tolist())
+        at = end
     return Kept(Indexed(*lists), label, share, prior)
 
 
@@ -77,20 +74,3 @@ def recall(model: Model, seen: int, chance: random.Random) -> Kept | None:
     if seen < 1 or not model.layout.slots:
         return None
     return unpack(model.slot(chance.randrange(min(seen, model.layout.slots))))
-
-
-def _gaps(numbers: list[int]) -> array[int]:
-    """The differences of neighbours, all at once: the numbers stand in lanes of 32 bits of one long integer."""
-    size = 4 * len(numbers)
-    lanes = int.from_bytes(struct.pack(f"<{len(numbers)}I", *numbers), "little")
-    whole = memoryview(((lanes - (lanes << 32)) & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
-    halves = whole.cast("H")
-    if not any(halves[1::2].tobytes()):
-        return array("H", halves[::2].tobytes())
-    out = array("H")
-    for gap in whole.cast("I"):
-        while gap > 65535:
-            out.append(65535)
-            gap -= 65535
-        out.append(gap)
-    return out

@@ -62,8 +62,9 @@ class School:
         self.journal.begin(row)
         self.judge.learn(kept, account, arrived=arrival.score if arrival else None)
         corrected = bool(old and old.label != label)
-        if corrected:
-            self._insist(seen, label, account, before.line.at if label else 0.0, share)
+        if old and corrected:  # back to where it was before the wrong lesson, and to the right side at least
+            goal = max(before.line.at, old.score) if label else min(0.0, old.score)
+            self._insist(seen, label, account, goal, share)
             self.judge.uncount(account, 1 - label)
         self.journal.done(account, name)
         after = self.judge.judge(seen, account).points
@@ -130,7 +131,7 @@ class School:
         """Makes an account's model anew from its journal; ``messages`` are all that may be in it, as they arrived.
         Returns how many lessons were learnt again and how many messages are gone."""
         rows = {row.digest: row for row in self.journal.all(account)}
-        self.judge.renew(account)
+        self.judge.clear(account)
         found = 0
         for raw in messages:
             row = rows.pop(digest(raw), None)

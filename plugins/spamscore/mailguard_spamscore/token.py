@@ -11,7 +11,7 @@ from .name import registered
 from .part import Tree, walk
 from .visible import Seen, look
 
-MAX_WORDS = 1500
+MAX_WORDS = 1000
 MAX_GRAM = 2048
 MAX_URLS = 30
 _WORD_TEXT = 14 * 1024

@@ -15,7 +15,7 @@ from mailguard_spamscore.arrival import digest
 from mailguard_spamscore.index import Indexed
 from mailguard_spamscore.journal import Arrival, Journal, Lesson
 from mailguard_spamscore.judge import Judge
-from mailguard_spamscore.model import GLOBAL, HEAD, Model, ModelError
+from mailguard_spamscore.model import GLOBAL, HEAD, SLOT, Model, ModelError
 from mailguard_spamscore.rehearsal import Kept, pack, unpack
 from mailguard_spamscore.rule import load_rules
 from mailguard_spamscore.school import School
@@ -157,17 +157,26 @@ def test_garbage_in_the_weights_never_decides(tmp_path):
 
 
 def test_a_torn_rehearsal_slot_is_passed_over():
-    kept = Kept(Indexed([1, 2, 70000], [5], [6], [7, 200000]), 1, 0.3, 2.5)
-    slot = bytearray(pack(kept).ljust(8192, b"\0"))
+    kept = Kept(Indexed([1, 2, 65535], [5], [6, 131071], [7, 65535]), 1, 0.3, 2.5)
+    slot = bytearray(pack(kept).ljust(SLOT, b"\0"))
     again = unpack(memoryview(slot))
     assert again is not None
     assert (again.label, round(again.share, 3), again.prior) == (1, 0.3, 2.5)
-    assert {1, 2, 70000} <= set(again.numbers.words)
+    assert again.numbers == kept.numbers
     for at in (0, 4, 9, 30, 40):
         torn = bytearray(slot)
         torn[at] ^= 0x55
         assert unpack(memoryview(torn)) is None
-    assert unpack(memoryview(bytes(8192))) is None
+    assert unpack(memoryview(bytes(SLOT))) is None
+
+
+def test_what_does_not_fit_a_slot_is_thinned_out():
+    many = list(range(4000))
+    slot = pack(Kept(Indexed(many, many, many, many), 0))
+    assert len(slot) <= SLOT
+    again = unpack(memoryview(slot))
+    assert again is not None
+    assert again.numbers.words[1] == again.numbers.grams[1] > 1
 
 
 def test_an_arrival_goes_to_one_process_only(tmp_path):
