@@ -11,7 +11,7 @@ from mailguard.model.address import Address
 from mailguard.model.authresult import AuthResult, drop_forged, render
 from mailguard.model.envelope import Envelope
 from mailguard.model.event import Refused
-from mailguard.model.message import Message
+from mailguard.model.message import Field, Message
 from mailguard.model.reply import Reply
 from mailguard.model.session import Session
 from mailguard.pipeline import facts as fact
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SERVER = "server"
 """The source of decisions that the policy was not asked about."""
 
+_TOLD = ("subject", "message-id", "from")  # of a message that nothing was checked of
 _ACCEPT = Verdict(Action.ACCEPT)
 _PLAIN = Outcome(Action.ACCEPT, Decision("default"))
 _STATUS = {"check spf": "7.23", "check dmarc": "7.26", "check dkim": "7.20", "check iprev": "7.25", "check arc": "7.29"}
@@ -104,10 +105,9 @@ class MailInspection:
         engine = self._engine
         if engine.idle:
             if engine.recorder is not None:
-                head = bytes(message.raw[: message.body_start])
-                engine.recorder.verdict(
-                    partial(_plain_row, self._session, envelope, head, len(message.raw), engine.now())
-                )
+                fields = {name: found[0] for name in _TOLD if (found := message.get_all(name))}
+                row = partial(_plain_row, self._session, envelope, fields, len(message.raw), engine.now())
+                engine.recorder.verdict(row)
             return _ACCEPT
         facts = self._facts | fact.of_recipients(r.address for r in envelope.recipients)
         facts |= fact.of_message(message, {name.lower() for name in engine.policy.conditions.headers})
@@ -264,16 +264,15 @@ def refused(engine: Engine, id: str, session: Session, stage: Stage, facts: Fact
     record(engine, id, session, stage, facts, outcome, Verdict(action, reply, decision=outcome.decision), {})
 
 
-def _plain_row(session: Session, envelope: Envelope, head: bytes, size: int, now: float) -> Row:
+def _plain_row(session: Session, envelope: Envelope, fields: Mapping[str, Field], size: int, now: float) -> Row:
     """The row of a message that nothing was checked of; made when it is written, off the session's thread."""
-    message = Message(head)
-    subject = message.get_all("subject")
-    _, address = fact.author(message.get("from"))
+    subject, ident, sender = (fields.get(name) for name in _TOLD)
+    _, address = fact.author(sender.value if sender else "")
     facts = fact.of_session(session, now) | fact.of_envelope(envelope)
     facts |= fact.of_recipients(r.address for r in envelope.recipients)
     facts |= {
-        "header": {"message-id": message.get("message-id")[:300]},
-        "subject": subject[0].decoded[:300] if subject else "",
+        "header": {"message-id": ident.value[:300] if ident else ""},
+        "subject": subject.decoded[:300] if subject else "",
         "from": address.key if address else "",
         "size": size,
     }

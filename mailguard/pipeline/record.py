@@ -19,6 +19,7 @@ from mailguard.state import history, kv, record
 from mailguard.state.database import Database
 from mailguard.state.record import Row
 
+_JSON = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _MAX_REASON, _MAX_DETAIL = 500, 2000  # characters kept of what a plugin says
 
 Later = Callable[[sa.Connection], None]
@@ -233,11 +234,13 @@ def _encode(row: Row | Callable[[], Row]) -> Row:
     if isinstance(row["data"], str):
         return row
     clean = {key: _clean(value) if isinstance(value, str) else value for key, value in row.items() if key != "data"}
-    return {**clean, "data": json.dumps(row["data"], separators=(",", ":"), default=str)}
+    return {**clean, "data": _JSON(row["data"])}
 
 
 def _clean(text: str) -> str:
     # The database takes neither lone surrogates nor NUL.
+    if text.isascii() and "\0" not in text:
+        return text
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 

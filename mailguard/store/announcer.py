@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +16,8 @@ from mailguard.store.content import Described
 from mailguard.store.index import Index, IndexTornError
 
 _MOST = 20_000  # files that wait; what is beyond, as what a crash loses, is described by its first reader
-_BATCH = 32
-_SHARE = 3  # sleeps so many times as long as it worked: in a rush, deliveries come first
+_BATCH = 100
+_SHARE = 9  # rests so many times as long as it worked, after each message: in a rush, deliveries come first
 _LARGEST = 256 * 1024  # octets; a larger message is left to its first reader
 
 
@@ -35,7 +36,8 @@ class Announcer:
     def add(self, index: Index, file: str) -> None:
         """``file`` lies in a ``new``, under its final name."""
         if not self._delay:
-            self._describe(index, [file])
+            if (found := _read(file)) is not None:
+                self._announce(index, [(file, found)])
             return
         with self._lock:
             self._waiting.append((index, file))
@@ -46,21 +48,24 @@ class Announcer:
 
     def _run(self) -> None:
         """Ends when nothing came for a while."""
-        pause = self._delay
-        while True:
-            time.sleep(pause)
-            with self._lock:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-                if not batch:
-                    self._running = False
-                    return
-            began = time.perf_counter()
-            for index in dict.fromkeys(index for index, _ in batch):
-                self._describe(index, [file for each, file in batch if each is index])
-            pause = max(self._delay, _SHARE * (time.perf_counter() - began))
+        while batch := self._next_batch():
+            described: dict[Index, list[tuple[str, Described]]] = {}
+            for index, file in batch:
+                began = time.perf_counter()
+                if (found := _read(file)) is not None:
+                    described.setdefault(index, []).append((file, found))
+                time.sleep(_SHARE * (time.perf_counter() - began))
+            for index, some in described.items():
+                self._announce(index, some)
 
-    def _describe(self, index: Index, files: list[str]) -> None:
-        described = [(file, found) for file in files if (found := _read(file)) is not None]
+    def _next_batch(self) -> list[tuple[Index, str]]:
+        time.sleep(self._delay)
+        with self._lock:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            self._running = bool(batch)
+        return batch
+
+    def _announce(self, index: Index, described: Sequence[tuple[str, Described]]) -> None:
         try:
             with index.write() as db:
                 for file, found in described:
