@@ -33,13 +33,12 @@ _BUSY = {
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The two ends of a connection: the client's address (without a zone) and ours; ports are 0, addresses
+    """The two ends of a connection: the client's address (without a zone) and our port; ports are 0, the address
     ``"local"`` on a Unix socket. ``proxied`` says that a proxy told us so. ``id`` names the connection in every log
     line."""
 
     ip: str
     port: int
-    local_ip: str
     local_port: int
     proxied: bool = False
     id: str = ""
@@ -115,6 +114,7 @@ class Listener:
         self._waiting = 0
         self._streams: set[Stream] = set()
         self._lock = threading.Lock()
+        self._port = sock.getsockname()[1] if sock.family != socket.AF_UNIX else 0
         self._proxies = [ipaddress.ip_network(text) for text in settings.proxy_from]
 
     def start(self) -> None:
@@ -176,7 +176,7 @@ class Listener:
     def _serve(self, sock: socket.socket, address: Any) -> None:
         try:
             stream = Stream(sock)
-            peer = _peer(sock, address, self._new_id())
+            peer = self._peer(address)
         except OSError:
             sock.close()  # gone before we could look
             return
@@ -198,6 +198,11 @@ class Listener:
         finally:
             if not kept:
                 stream.close()
+
+    def _peer(self, address: Any) -> Peer:
+        if not isinstance(address, tuple):
+            return Peer("local", 0, 0, id=self._new_id())  # a Unix socket
+        return Peer(_plain(address[0]), address[1], self._port, id=self._new_id())
 
     def _named(self, peer: Peer) -> dict[str, str]:
         return {"kind": self.settings.kind, "peer": peer.ip, "id": peer.id}
@@ -244,7 +249,7 @@ class Listener:
         stream.sock.recv(header.length)
         if not header.ip:
             return peer
-        return Peer(header.ip, header.port, header.local_ip, header.local_port, proxied=True, id=peer.id)
+        return Peer(header.ip, header.port, header.local_port, proxied=True, id=peer.id)
 
 
 def _peek(stream: Stream, at_least: int) -> bytes:
@@ -259,13 +264,6 @@ def _peek(stream: Stream, at_least: int) -> bytes:
             stream.wait_readable()
             continue
         stream.wait_readable()
-
-
-def _peer(sock: socket.socket, theirs: Any, id: str) -> Peer:
-    if not isinstance(theirs, tuple):
-        return Peer("local", 0, "local", 0, id=id)  # a Unix socket
-    ours = sock.getsockname()
-    return Peer(_plain(theirs[0]), theirs[1], _plain(ours[0]), ours[1], id=id)
 
 
 def _plain(ip: str) -> str:

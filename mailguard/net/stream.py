@@ -25,7 +25,7 @@ class HungUpError(OSError):
 
 
 class Stream:
-    """A connected socket. Not for use by two threads at once, except ``close`` and ``hang_up``.
+    """A connected socket. Not for use by two threads at once, except ``hang_up``.
 
     In clear the kernel waits, and gives up by itself: one system call for what arrives. In TLS the socket does not
     block and waiting happens in ``poll``, never inside OpenSSL, so that an idle connection holds no read buffer.
@@ -35,7 +35,8 @@ class Stream:
     """
 
     def __init__(self, sock: socket.socket, *, timeout: float = 300.0) -> None:
-        sock.setblocking(True)
+        if sock.gettimeout() is not None:
+            sock.setblocking(True)
         if sock.family != socket.AF_UNIX:
             # Before any handshake: tickets and a small greeting would else wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -168,7 +169,7 @@ class Stream:
     def close(self) -> None:
         """Closes the connection; what was written before is still sent. Never raises."""
         with contextlib.suppress(OSError, ValueError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+            self.sock.shutdown(socket.SHUT_RDWR)  # or what the client sent and nobody read would reset the connection
         with contextlib.suppress(OSError):
             self.sock.close()
         on_close, self.on_close = self.on_close, None

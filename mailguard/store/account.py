@@ -152,7 +152,12 @@ class AccountStore(FolderTree):
         size = sum(map(len, chunks))
         wire_size = size if crlf else content.wire_size(chunks)
         base = maildir.unique_base(self._host, size, wire_size=wire_size, ident=ident)
-        maildir.write_file(f"{path}/tmp/{base}", chunks)
+        try:
+            maildir.write_file(f"{path}/tmp/{base}", chunks)
+        except FileNotFoundError:  # somebody has removed the mailbox since it was looked at
+            self._sound.discard(path)
+            self._deliverable(name)
+            maildir.write_file(f"{path}/tmp/{base}", chunks)
         file = self._publish(path, base)
         self._took(size, 1)
         return file
@@ -178,9 +183,10 @@ class AccountStore(FolderTree):
 
     def _deliverable(self, name: str) -> Path:
         path = self._path(name)
-        if not maildir.is_maildir(path):
-            self.create(name)
-        elif path not in self._sound:
-            maildir.mend(path)
+        if path not in self._sound:
+            if maildir.is_maildir(path):
+                maildir.mend(path)
+            else:
+                self.create(name)
             self._sound.add(path)
         return path
