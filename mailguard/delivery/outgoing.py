@@ -212,7 +212,7 @@ class Outgoing:
                 if out := self._client.data_to_send():
                     self._wait_for(self._client.stage, until)
                     self._stream.write(out)
-                self._client.receive_data(self._stream.read())
+                self._client.receive_data(self._stream.read(much=False))
             return event
         except StreamTimeoutError:
             raise self._lost(f"no answer to {self._client.stage.value} in time", "4.4.2") from None

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from mailguard.model.session import TlsInfo
 
-_READ = 32_768  # octets; libc maps memory for more, and unmaps it, at every read
+_MUCH = 32_768  # octets at a time; libc would map memory for more, and unmap it, at every read
+_LITTLE = 4_096  # the same where only commands are expected: it is held ready while the peer is silent
 _TIMEVAL = struct.Struct("ll")
 
 
@@ -62,12 +63,13 @@ class Stream:
         """Whether decrypted bytes are waiting that a selector cannot see."""
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
-    def read(self, limit: int = _READ, *, readable: bool = False) -> bytes:
-        """What has arrived, at least one octet, at most ``limit``; ``b""`` once the peer has closed. ``readable`` says
-        that ``wait_readable`` has just returned.
+    def read(self, *, much: bool = True, readable: bool = False) -> bytes:
+        """What has arrived, at least one octet; ``b""`` once the peer has closed. ``much`` says that more than a
+        command may come, ``readable`` that ``wait_readable`` has just returned.
 
         Raises StreamTimeoutError, HungUpError, OSError.
         """
+        limit = _MUCH if much else _LITTLE
         if self._clear:
             data = self._read_clear(limit)
         else:

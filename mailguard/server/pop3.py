@@ -121,7 +121,7 @@ class _Connection:
                 self._flush()
                 if session.state is State.CLOSED:
                     return
-                data = stream.read()
+                data = stream.read(much=False)
                 if not data:
                     return
                 session.receive_data(data)

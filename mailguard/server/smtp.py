@@ -144,7 +144,7 @@ class _Connection:
             while self._answer_all():
                 self._set_deadline()
                 self._stream.under_way = self._transaction is not None
-                data = self._stream.read()
+                data = self._stream.read(much=self._core.receiving)
                 if not data:
                     self._lost("the client closed the connection")
                     return
