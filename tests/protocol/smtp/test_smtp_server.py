@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,17 +18,19 @@ from mailguard.protocol.wire import NEED_DATA
 
 DIALOGUES = sorted((Path(__file__).parents[2] / "dialogues/smtp").glob("*.txt"))
 MX = Profile("mx.test", size_limit=1000, rcpt_max=2, starttls=True)
+SUBMISSION = Profile(
+    "mx.test",
+    *(1000, 2),
+    mechanisms=("PLAIN",),
+    needs_auth=True,
+    secured=True,
+    mail_max=3,
+    hold_max=3600,
+    hold_until=1_767_225_600,
+)
 PROFILES = {
-    "submission": Profile(
-        "mx.test",
-        *(1000, 2),
-        mechanisms=("PLAIN",),
-        needs_auth=True,
-        secured=True,
-        mail_max=3,
-        hold_max=3600,
-        hold_until=1_767_225_600,
-    ),
+    "submission": SUBMISSION,
+    "auth": SUBMISSION,
     "lmtp": Profile("mx.test", 1000, 3, lmtp=True),
 }
 
@@ -53,6 +57,8 @@ class Bench:
                     )
                 case ContentEvent():
                     self._content(event)
+                case AuthEvent(response=None):
+                    self.server.challenge(b"?")
                 case AuthEvent():
                     good = event.response == b"\0a\0b"
                     self.server.send(Reply.of(235, "2.7.0", "welcome") if good else Reply.of(535, "5.7.8", "wrong"))
@@ -174,4 +180,19 @@ WORDS = [
 def test_any_stream_gets_only_replies(stream: list[bytes]) -> None:
     bench = Bench()
     for line in (bench.say(b"") + b"".join(bench.say(part) for part in stream)).split(b"\r\n")[:-1]:
-        assert line[:3].isdigit() and line[3:4] in (b" ", b"-")
+        plain = line.startswith((b"220 mx.test ", b"250-", b"250 STARTTLS", b"334", b"354"))
+        assert plain or re.match(rb"([245])\d\d \1\.\d+\.\d+ .", line), line  # RFC 2034 §4
+
+
+def test_a_response_that_is_too_long_ends_the_exchange() -> None:
+    bench = Bench(SUBMISSION)
+    bench.say(b"EHLO c\r\nAUTH PLAIN\r\n")
+    assert bench.say(b"x" * 20_000 + b"\r\n") == b"500 5.5.2 line longer than 12288 octets\r\n"
+    assert bench.say(b"MAIL FROM:<a@x.test>\r\n").startswith(b"530 5.7.0")
+
+
+def test_commands_are_bounded() -> None:
+    bench = Bench(replace(MX, commands_max=100))
+    answer = bench.say(b"NOOP\r\n" * 101)
+    assert answer.endswith(b"421 4.7.0 more than 100 commands: closing this connection\r\n")
+    assert answer.count(b"250 2.0.0 ok") == 100 and bench.closed
