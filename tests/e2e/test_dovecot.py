@@ -179,10 +179,44 @@ class Mbsync:
         return found
 
 
+class Getmail:
+    """A computer that fetches by POP3 and leaves everything on the server: it knows messages by their UIDLs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in ("cur", "new", "tmp"):
+            (folder / "mail" / name).mkdir(parents=True)
+
+    def run(self, port: int, user: str, password: str, *, tls: bool) -> int:
+        """Fetches from a server that the user believes to be the one of before; returns how many messages came."""
+        before = len(list(self._folder.glob("mail/new/*")))
+        kind = "SimplePOP3SSLRetriever" if tls else "SimplePOP3Retriever"
+        (self._folder / "getmailrc").write_text(
+            f"[retriever]\ntype = {kind}\nserver = 127.0.0.1\nport = {port}\nusername = {user}\npassword = {password}\n"
+            f"[destination]\ntype = Maildir\npath = {self._folder}/mail/\n[options]\nread_all = false\ndelete = false\n"
+        )
+        seen, known = self._folder / "seen", self._folder / f"oldmail-127.0.0.1-{port}-{user}"
+        if seen.exists():
+            shutil.copy(seen, known)  # it keeps its UIDLs by the server's name and port
+        command = ["getmail", "--getmaildir", str(self._folder)]
+        subprocess.run(["chown", "-R", "nobody", str(self._folder)], check=True)  # it refuses to deliver as root
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self._folder)}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=100, user="nobody", group="nogroup", env=environment
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        shutil.copy(known, seen)
+        return len(list(self._folder.glob("mail/new/*"))) - before
+
+
 def test_there_and_back_without_a_byte_loaded_again(old: Any, office: Any, folder: Path) -> None:
     client = to_dovecot(old)
     fill(client, 60, seed=1)
-    before = state(client)
+    desktop = Getmail(folder / "desktop")
+    has_getmail = shutil.which("getmail") is not None
+    if has_getmail:
+        assert desktop.run(old.pop3, "user1", dovecot.PASSWORD, tls=False) > 5
+    before = state(client)  # Dovecot flags what was fetched by POP3
     client.logout()
     popped = pop_of_dovecot(old)
     laptop = Mbsync(folder / "laptop")
@@ -208,6 +242,8 @@ def test_there_and_back_without_a_byte_loaded_again(old: Any, office: Any, folde
     if has_mbsync:
         laptop.run(at_mailguard)
         assert laptop.files() == loaded
+    if has_getmail:
+        assert desktop.run(office.port(995), USER, installed.PASSWORD, tls=True) == 0
     # Work goes on here: every kind of change.
     client.select("INBOX")
     uids = client.uid("SEARCH", "ALL")[1][0].split()
@@ -225,6 +261,8 @@ def test_there_and_back_without_a_byte_loaded_again(old: Any, office: Any, folde
     if has_mbsync:
         laptop.run(at_mailguard)
     loaded = laptop.files()
+    if has_getmail:
+        assert desktop.run(office.port(995), USER, installed.PASSWORD, tls=True) == 1  # the one appended
     assert office.stop() == 0
 
     old.start()
@@ -244,6 +282,8 @@ def test_there_and_back_without_a_byte_loaded_again(old: Any, office: Any, folde
     assert max(state(client)[0]["INBOX"]) > max(after[0]["INBOX"])
     client.logout()
     assert pop_of_dovecot(old)[: len(popped)] == popped
+    if has_getmail:
+        assert desktop.run(old.pop3, "user1", dovecot.PASSWORD, tls=False) == 1  # the one appended
     if has_mbsync:
         laptop.run(at_dovecot)
         now = laptop.files()

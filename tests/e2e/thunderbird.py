@@ -97,15 +97,16 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 class Thunderbird:
-    """One profile in ``folder``; what goes through ``proxy``, if there is one, is all of the network it has."""
+    """One profile in ``folder``; what goes through ``proxy``, if there is one, is all of the network it has.
+    ``settings`` are further preferences."""
 
-    def __init__(self, folder: Path, proxy: Socks | None) -> None:
+    def __init__(self, folder: Path, proxy: Socks | None, **settings: object) -> None:
         profile = folder / "profile"
         profile.mkdir(parents=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         way = {"network.proxy.socks_port": proxy.port} if proxy else {"network.proxy.type": 0}
-        preferences = {**_PREFERENCES, **way, "marionette.port": port}
+        preferences = {**_PREFERENCES, **way, "marionette.port": port, **settings}
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in preferences.items()]
         (profile / "user.js").write_text("\n".join(lines))
         read, write = os.pipe()
