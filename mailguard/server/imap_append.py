@@ -39,7 +39,7 @@ def _flags(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _code(name: str, mailbox: Mailbox, uids: list[int]) -> str:
-    return f"{name} {mailbox.status().uid_validity} {render_set(uids)}"
+    return f"{name} {mailbox.uid_validity()} {render_set(uids)}"
 
 
 def replace(client: Client, command: Replace) -> Done:

@@ -40,7 +40,7 @@ def copy(client: Client, command: Copy) -> Done:
         return Done("nothing to copy")
     pairs = selected.mailbox.copy(uids, target)
     moved(client, selected.mailbox.name, target, [new for _, new in pairs])
-    return Done("copied", _copy_code(target.status().uid_validity, pairs)) if pairs else Done("they are gone")
+    return Done("copied", _copy_code(target.uid_validity(), pairs)) if pairs else Done("they are gone")
 
 
 def move(client: Client, command: Copy) -> Done:
@@ -52,7 +52,7 @@ def move(client: Client, command: Copy) -> Done:
     if not pairs:
         return Done("nothing to move")
     moved(client, selected.mailbox.name, target, [new for _, new in pairs])
-    client.send(f"* OK [{_copy_code(target.status().uid_validity, pairs)}] moved\r\n".encode())
+    client.send(f"* OK [{_copy_code(target.uid_validity(), pairs)}] moved\r\n".encode())
     return _removed(client)
 
 

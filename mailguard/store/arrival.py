@@ -64,13 +64,13 @@ class Receiving(SearchableView):
                 described.append(content.read(raw))
             with self._exclusive() as turn:
                 return self._add(turn, files, described)
-        except FileNotFoundError:
-            self.must_exist()
-            raise
-        finally:
+        except BaseException as error:
             for file in files:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(file.path)
+            if isinstance(error, FileNotFoundError):
+                self.must_exist()
+            raise
 
     def _add(
         self,

@@ -59,11 +59,6 @@ def changed_at(stamp: str) -> float:
     return at / 1e9 + (at % 1_000_000_000 == 0)
 
 
-def size_in(stamp: str) -> int:
-    """The size in a stamp, octets."""
-    return 0 if stamp == "-" else int(stamp.split("/")[1])
-
-
 GRAIN = 0.02
 """Seconds; a folder may change twice within it and show one time only."""
 
@@ -119,8 +114,12 @@ class State:
         unsettled = changed_at(stamps.cur) >= self.scanned - GRAIN
         if unsettled and not 0 <= age <= max(PATIENCE[0], PATIENCE[1] * self.cost):
             return "all"
-        if stamps.new != self.new or (changed_at(stamps.new) >= self.looked - GRAIN and os.listdir(f"{path}/new")):
+        if stamps.new != self.new:
             return "new"
+        if changed_at(stamps.new) >= self.looked - GRAIN:
+            if os.listdir(f"{path}/new"):
+                return "new"
+            self.looked = now  # nothing is to be found in it until it changes once more
         return ""
 
     def stamp(self, stamps: Stamps) -> None:

@@ -22,7 +22,6 @@ from mailguard.store.standing import (
     first_modseq,
     insert_state,
     next_modseq,
-    size_in,
 )
 from mailguard.store.uidlist import Record, Uidlist, UidlistError
 
@@ -247,6 +246,6 @@ def _rough(octets: int) -> int:
 
 def append_listed(path: str, state: State, records: list[Record]) -> None:
     """Adds new UIDs to the uidlist; to be made durable before anybody hears of them."""
-    uidlist.append_records(path, records, size_in(Stamps.of(path).uidlist))
+    uidlist.append_records(path, records, os.stat(f"{path}/{uidlist.UIDLIST}").st_size)
     state.next_uid = records[-1].uid + 1
     state.listed += len(records)

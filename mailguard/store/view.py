@@ -40,6 +40,11 @@ class MailboxView(Watched):
             recent, state.size, state.guid,
         )  # fmt: skip
 
+    def uid_validity(self) -> int:
+        """The UIDVALIDITY; one that changed in the last second may be missing."""
+        with self._read(fresh=False) as (_, state):
+            return state.uid_validity
+
     def deleted_size(self) -> int:
         """The octets of all messages flagged deleted."""
         with self._read() as (db, state):
