@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from mailguard.state.database import Database
 from mailguard.state.record import Row
 
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_AT_ONCE, _REST = 10, 0.001  # rows made without a rest, and its seconds
 _MAX_REASON, _MAX_DETAIL = 500, 2000  # characters kept of what a plugin says
 
 Later = Callable[[sa.Connection], None]
@@ -116,6 +117,7 @@ class Recorder:
             batch = [self._rows.popleft() for _ in range(len(self._rows))]
             if not batch:
                 return
+            batch = list(self._encoded(batch))
             try:
                 with self._database.write() as connection:
                     self._write(connection, batch)
@@ -161,9 +163,16 @@ class Recorder:
                 self._pruned_at = self._now()
                 self.prune()
 
+    def _encoded(self, batch: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        """With rows ready to be written; rests now and then, so that sessions need not wait for Python's lock."""
+        for number, (kind, item) in enumerate(batch, 1):
+            yield kind, _encode(item) if kind == "verdict" else item
+            if number % _AT_ONCE == 0 and not self._stopping:
+                time.sleep(_REST)
+
     def _write(self, connection: sa.Connection, batch: Sequence[tuple[str, Any]]) -> None:
-        rows = [_encode(row) for kind, row in batch if kind == "verdict"]
-        record.insert(connection, rows, [row for kind, row in batch if kind == "event"])
+        verdicts, events = ([row for kind, row in batch if kind == wanted] for wanted in ("verdict", "event"))
+        record.insert(connection, verdicts, events)
         for kind, job in batch:
             if kind == "job":
                 job(connection)

@@ -27,13 +27,13 @@ from mailguard.protocol.smtp.event import (
     ContentEvent,
     HelloEvent,
     PieceEvent,
-    Profile,
     ResetEvent,
     StartTlsEvent,
 )
 from mailguard.protocol.smtp.server import SmtpServer
 from mailguard.protocol.wire import NEED_DATA
 from mailguard.server.saslsignin import Granted, SaslSignIn
+from mailguard.server.smtp_profile import Profiles
 from mailguard.server.smtptransaction import NO_STORAGE, OK_SENDER, Desk, Transaction
 from mailguard.server.xclient import introduced
 
@@ -59,7 +59,7 @@ class SmtpService:
         self.authenticator = authenticator
         self.tls = tls
         self.pause = pause
-        self.profiles: dict[tuple[Role, bool, bool], Profile] = {}  # of ports where nobody signs in
+        self.profiles = Profiles(desk, tls=tls is not None)
 
     def handle(self, stream: Stream, peer: Peer, listener: ListenerSettings) -> None:
         """Serves one connection to its end. Raises OSError when it breaks."""
@@ -74,7 +74,8 @@ class _Connection:
         id, self._messages = peer.id or service.desk.new_id(), 0
         self._session = Session(id, peer.ip, peer.port, peer.local_port, role, tls=stream.tls)
         self._sign_in = self._make_sign_in(peer.ip) if role is Role.SUBMISSION else None
-        self._core = SmtpServer(self._profile())
+        secured, mechanisms = stream.tls is not None, self._mechanisms()
+        self._core = SmtpServer(service.profiles.profile(role, peer.ip, secured=secured, mechanisms=mechanisms))
         self._inspection: Inspection | None = None
         self._account: Account | None = None
         self._transaction: Transaction | None = None
@@ -91,39 +92,6 @@ class _Connection:
             peer_ip=peer_ip,
             tls=service.tls,
             pause=service.pause,
-        )
-
-    def _profile(self) -> Profile:
-        role, known = self._session.role, self._service.profiles
-        what = role, self._stream.tls is not None, self._desk.settings.may_xclient(self._session.peer_ip)
-        profile = known.get(what)
-        if profile is None:
-            profile = self._make_profile(*what)
-            if role is not Role.SUBMISSION:
-                known[what] = profile
-        return profile
-
-    def _make_profile(self, role: Role, secured: bool, xclient: bool) -> Profile:
-        desk, settings = self._desk, self._desk.settings
-        submission = role is Role.SUBMISSION
-        hold = int(desk.submission.hold_max.total_seconds()) if submission else 0
-        return Profile(
-            desk.hostname,
-            settings.size_limit,
-            settings.recipients,
-            starttls=not secured and self._service.tls is not None,
-            mechanisms=self._mechanisms(),
-            needs_auth=submission,
-            secured=secured,
-            lmtp=role is Role.LMTP,
-            xclient=xclient,
-            errors_max=settings.errors,
-            commands_max=settings.commands,
-            mail_max=settings.messages,
-            line_limit=0 if submission else settings.line_limit,  # long lines of our own users are folded
-            spool_over=settings.spool_over,
-            hold_max=hold,
-            hold_until=int(desk.now()) + hold if hold else 0,
         )
 
     def _mechanisms(self) -> tuple[str, ...]:
