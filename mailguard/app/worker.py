@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ DRAIN = 10.0  # seconds from SIGTERM to the end
 SLOW = 10  # answers that a web request which never came is worth
 _PATIENCE = 1.5  # of these, until idle connections are closed
 _OLD_ENGINE = 300.0  # seconds that sessions from before a reload may still use their plugins
+_TURN = 0.001  # seconds that a thread computes on while others wait for their turn; a reply waits many turns
 
 
 class Worker:
@@ -95,6 +97,7 @@ class Worker:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serves until SIGTERM; blocks. Signals must be blocked in the calling thread."""
+        sys.setswitchinterval(_TURN)
         shared = self._shared
         shared.bus.observers = (self._tell_plugins, shared.metrics.observe, self._note_sign_in)
         shared.bus.start()
