@@ -287,6 +287,22 @@ def test_postfix_hands_mail_to_us(tmp_path: Path, postfix: Any, how: str) -> Non
         assert (b"with ESMTPS " if how == "smtp" else b"with LMTP ") in raw or b"with LMTPS " in raw
 
 
+def test_postfix_signs_in_to_us_as_its_relayhost(tmp_path: Path, postfix: Any) -> None:
+    if not list(Path("/usr/lib").glob("*/sasl2/libplain.so*")):
+        pytest.skip("Postfix cannot sign in here: libsasl2-modules is not installed")
+    with serving(tmp_path / "m") as server:
+        hop = f"[127.0.0.1]:{server.port(587)}"
+        port = postfix(
+            relayhost=hop, smtp_tls_security_level="encrypt", smtp_sasl_auth_enable="yes",
+            smtp_sasl_security_options="noanonymous", smtp_sasl_mechanism_filter="plain",
+            smtp_sasl_password_maps=f"inline:{{{{{hop}={USER1}:{smtptalk.PASSWORD}}}}}",
+        )  # fmt: skip
+        through(port, sender=USER1, rcpt=USER2, subject="by relayhost")
+        assert eventually(lambda: has(server, "by relayhost", USER2))
+        (raw,) = [m for m in mails(server, USER2) if b"Subject: by relayhost" in m]
+        assert b"Received: from mail.office.test\r\n\tby mail.office.test with ESMTPSA (TLS" in raw
+
+
 def test_postfix_is_our_smarthost(tmp_path: Path, postfix: Any) -> None:
     with serving(tmp_path / "m") as server:
         port = postfix(

@@ -85,10 +85,12 @@ class House:
         authenticator = Authenticator(directory, self.database, AuthSettings())
         self.service = SmtpService(desk, engine=engine, authenticator=authenticator, tls=None)
 
-    def serve(self, ours: socket.socket) -> None:
-        """One connection to its end."""
+    def serve(self, ours: socket.socket, kind: str = "smtp") -> None:
+        """One connection to its end, as a listener of this kind would have it."""
         stream = Stream(ours)
-        self.service.handle(stream, Peer("127.0.0.1", 1, "127.0.0.1", 25), ListenerSettings(kind="smtp"))
+        self.service.handle(
+            stream, Peer("127.0.0.1", 1, "127.0.0.1", 25), ListenerSettings.model_validate({"kind": kind})
+        )
         stream.close()
 
     def spooled(self) -> list[int]:

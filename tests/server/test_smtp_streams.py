@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -55,10 +56,10 @@ def outside(house: House) -> list[str]:
         ]
 
 
-def answers(house: House, stream: bytes) -> list[bytes]:
+def answers(house: House, stream: bytes, kind: str = "smtp") -> list[bytes]:
     """What comes back for a whole stream, line by line."""
     ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=house.serve, args=(ours,))
+    thread = threading.Thread(target=house.serve, args=(ours, kind))
     thread.start()
     with theirs, theirs.makefile("rb") as replies:
         theirs.sendall(stream)
@@ -86,11 +87,12 @@ def test_nor_is_one_that_is_all_in_order(house: House, address: str) -> None:
     assert outside(house) == []
 
 
-def test_who_is_signed_in_does_get_out(house: House) -> None:
-    """What the tests above look for is seen where it is."""
-    trusted = House(house.folder / "trusted")
+@pytest.mark.parametrize("kind", ["smtp", "submission"])
+def test_who_is_signed_in_does_get_out(tmp_path: Path, kind: str) -> None:
+    """What the tests above look for is seen where it is. A proxy has asked for the password here (XCLIENT)."""
+    trusted = House(tmp_path)
     said = "XCLIENT LOGIN=ann@office.test\r\n" + WHOLE.format("bob@far.test").replace("a@x.test", "ann@office.test")
-    found = answers(trusted, said.encode() + b"\r\nQUIT\r\n")
+    found = answers(trusted, said.encode() + b"\r\nQUIT\r\n", kind)
     assert found[-2].startswith(b"250 2.0.0 taken as"), found
     assert outside(trusted) == ["far.test"]
     trusted.database.close()
