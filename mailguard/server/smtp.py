@@ -118,7 +118,6 @@ class _Connection:
                     return
                 self._core.receive_data(data)
         except StreamTimeoutError:
-            self._lost("timed out")
             self._time_out()
         except HungUpError:
             self._lost("the server is being stopped")
@@ -155,6 +154,9 @@ class _Connection:
             text = f"the connection lasted longer than {settings.session_timeout:.0f} seconds"
         else:
             text = f"nothing came for {settings.timeout:.0f} seconds"
+        if self._transaction is None:
+            self._desk.log.info("a limit was reached", peer=self._session.peer_ip, reason=text)
+        self._lost(text)
         self._stream.set_deadline(_LAST_WORD)
         self._stream.write(Reply.of(421, "4.4.2", f"{self._desk.hostname} {text}: closing").encode())
 
@@ -206,6 +208,8 @@ class _Connection:
     def _flush(self) -> None:
         if out := self._core.data_to_send():
             self._stream.write(out)
+        for reply in self._core.limits_hit():
+            self._desk.log.info("a limit was reached", peer=self._session.peer_ip, reason=str(reply))
 
     # -- what the client says ---------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ then = "reject"
 """
 SETTINGS = (
     "workers=1", 'auth.allow=["127.0.0.9/32"]', "auth.account_failures=3", "auth.delay=0", "smtp.timeout=3",
-    "submission.new_recipients_per_day=2",
+    "smtp.commands=150", "smtp.messages=3", "submission.new_recipients_per_day=2",
 )  # fmt: skip
 
 
@@ -208,6 +208,30 @@ def test_a_silent_client_is_told_goodbye(server: Any) -> None:
     with Talk(server.port(25)) as talk:
         assert talk.reply() == "421 4.4.2 mail.office.test nothing came for 3 seconds: closing"
         assert talk.reply() == ""
+    server.wait_for('a limit was reached peer=127.0.0.1 reason="nothing came for 3 seconds" id=')
+
+
+LIMITS = {
+    "smtp.errors": ("BAD", 20, "421 4.7.0 20 errors: closing this connection"),
+    "smtp.messages": ("RSET\r\nMAIL FROM:<a@x.test>", 4, "421 4.7.0 3 messages over one connection"),
+    "smtp.recipients": (f"RCPT TO:<{USER1}>", 102, "452 4.5.3 more than 100 recipients"),
+    "smtp.commands": ("NOOP", 151, "421 4.7.0 more than 150 commands: closing this connection"),
+    "smtp.size_limit": ("RSET\r\nMAIL FROM:<a@x.test> SIZE=99999999", 1, "552 5.3.4 at most"),
+    "a line": ("NOOP " + "x" * 3000, 1, "500 5.5.2 line longer than 2048 octets"),
+    "smuggling": ("NOOP\nNOOP", 1, "521 5.5.2 a command must end with CRLF"),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_every_limit_is_told_to_the_client_and_to_the_log(server: Any, limit: str) -> None:
+    line, times, told = LIMITS[limit]
+    with Talk(server.port(25)) as talk:
+        talk.send(b"EHLO c.test\r\nMAIL FROM:<a@x.test>\r\n" + f"{line}\r\n".encode() * times + b"QUIT\r\n")
+        replies = []
+        while reply := talk.reply():
+            replies.append(reply)
+    assert any(reply.startswith(told) for reply in replies), replies[-3:]
+    server.wait_for(f'a limit was reached peer=127.0.0.1 reason="{told}')
 
 
 # -- what a message carries -----------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class SmtpServer:
         self._errors = 0
         self._commands = 0
         self._closing = False
+        self._told: dict[Reply, bool] = {}  # limits that were hit, and whether the driver knows
 
     @property
     def receiving(self) -> bool:
@@ -132,8 +133,18 @@ class SmtpServer:
         if reply.permanent:
             self._errors += 1
             if self._errors >= self.profile.errors_max and not self._closing:
-                self._out += Reply.of(421, "4.7.0", f"{self._errors} errors: closing this connection").encode()
+                self._limit(Reply.of(421, "4.7.0", f"{self._errors} errors: closing this connection"))
                 self.close()
+
+    def _limit(self, reply: Reply) -> None:
+        self._told.setdefault(reply, False)
+        self._reply(reply)
+
+    def limits_hit(self) -> list[Reply]:
+        """What was said since the last call to a client that went too far, each text once: for the log."""
+        new = [reply for reply, told in self._told.items() if not told]
+        self._told |= dict.fromkeys(new, True)
+        return new
 
     def next_event(self) -> Event:
         """The next thing to decide, or NEED_DATA."""
@@ -170,11 +181,11 @@ class SmtpServer:
             return self._auth_line(line) if self._authenticating else self._command(cmd.parse(line))
         except BareLineEndError:
             # Whoever sends this may be smuggling (RFC 5321 §2.3.8): nothing behind it is looked at.
-            self._reply(Reply.of(521, "5.5.2", "a command must end with CRLF, not with LF alone"))
+            self._limit(Reply.of(521, "5.5.2", "a command must end with CRLF, not with LF alone"))
             self.close()
         except LineTooLongError as error:
             self._authenticating = False
-            self._reply(Reply.of(500, "5.5.2", error.text))
+            self._limit(Reply.of(500, "5.5.2", error.text))
         except ProtocolError as error:
             self._reply(error.reply or Reply.of(501, "5.5.2", error.text))
             if error.fatal:
@@ -185,8 +196,8 @@ class SmtpServer:
         self._commands += 1
         if self._commands > self.profile.commands_max:
             text = f"more than {self.profile.commands_max} commands: closing this connection"
-            self.close()
-            raise ProtocolError(text, reply=Reply.of(421, "4.7.0", text))
+            self._told.setdefault(Reply.of(421, "4.7.0", text), False)
+            raise ProtocolError(text, reply=Reply.of(421, "4.7.0", text), fatal=True)
 
     def _auth_line(self, line: bytes) -> Event | None:
         self._authenticating = False
@@ -218,7 +229,10 @@ class SmtpServer:
     def _ask(self, command: cmd.Mail | cmd.Rcpt | cmd.Xclient, refused: Reply | None) -> Event | None:
         """Hands the command to the driver unless it is refused already."""
         if refused is not None:
-            self._reply(refused)
+            if refused.code in (421, 452, 552):
+                self._limit(refused)
+            else:
+                self._reply(refused)
             if refused.code == 421:
                 self.close()
             return None
