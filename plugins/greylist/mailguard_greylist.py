@@ -47,6 +47,7 @@ def describe() -> PluginInfo:
         summary="Has this server proved that it tries again?",
         words={"grey": "defer", "known": "accept", "passed": "accept"},
         options=GreylistOptions,
+        quick=True,  # a few short reads and writes of the state database
         after=("spf", "dkim", "dmarc"),
         skip_if='client.known || found["dmarc"] == "pass"',
         explain={
