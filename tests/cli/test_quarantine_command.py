@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from mailguard.cli.installation import find_installation
+from mailguard.cli.junk import junk
 from mailguard.cli.quarantine import quarantine
 from mailguard.delivery.queue import Queue
 from mailguard.state.kv import KeyValueStore
@@ -95,6 +96,21 @@ def test_release_teaches_each_recipients_filter(home, pupil):
         ("lesson/ann@example.org", ["Quarantine", "INBOX", "ann@example.org", "Held 1"]),
         ("lesson/bob@example.org", ["Quarantine", "INBOX", "bob@example.org", "Held 1"]),
     ]
+
+
+def test_release_teaches_the_spam_filter_that_it_was_wanted(home):
+    (home / "policy.toml").write_text('[[check]]\nplugin = "spamscore"\n')
+
+    def learnt() -> list[tuple[str, int, int]]:
+        asked = CliRunner().invoke(
+            junk, ["stats", "--json", "-c", str(home / "mailguard.toml")], catch_exceptions=False
+        )
+        return [(row["account"], row["ham"], row["spam"]) for row in json.loads(asked.output)]
+
+    run(home, "release", "HELD1")
+    assert learnt() == [("ann@example.org", 1, 0), ("bob@example.org", 1, 0)]
+    run(home, "drop", "HELD2", "--spam", "--yes")  # one with the same id and text: taken for the same, and corrected
+    assert learnt() == [("ann@example.org", 0, 1), ("bob@example.org", 0, 1)]
 
 
 def test_release_without_learning_and_drop_as_spam(home, pupil):
