@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -44,6 +45,14 @@ EQUAL = (
     "SEARCH HEADER Received from", 'SEARCH HEADER X-Mailer ""', "SEARCH SENTON 24-Mar-2007", "SEARCH SINCE 20-Nov-2023",
     "SEARCH LARGER 2000", "SEARCH SMALLER 300", "SEARCH UNSEEN 1:50", "SEARCH NOT TEXT e", "SORT (SUBJECT) UTF-8 ALL",
     "SORT (SIZE REVERSE ARRIVAL) UTF-8 ALL",
+)  # fmt: skip
+
+CORPUS_EQUAL = (
+    *(item for item in EQUAL if item.startswith("FETCH")),
+    "FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT FROM RECEIVED X-MAILER)]", "SEARCH SUBJECT linux", "SEARCH FROM yahoo",
+    "SEARCH TO list", "SEARCH CC com", "SEARCH HEADER X-Mailer outlook", 'SEARCH HEADER List-Id ""',
+    "SEARCH HEADER Content-Type multipart", "SEARCH OR SUBJECT spam FROM spam", "SEARCH SENTON 22-Aug-2002",
+    "SEARCH LARGER 5000", "SEARCH UNSEEN", "SORT (CC) UTF-8 ALL", "SORT (SIZE) UTF-8 ALL", "SORT (ARRIVAL) UTF-8 ALL",
 )  # fmt: skip
 
 SPACES = "white space at the ends and inside of a field is kept (RFC 5322 §2.2.3 unfolds only); Dovecot collapses it"
@@ -121,12 +130,41 @@ service imap-login {{
 
 @pytest.fixture(scope="module")
 def both(messages: Messages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    with beside(messages, tmp_path_factory) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Messages:
+    """Eleven thousand messages of lists, offices and spammers."""
+    shared = Path(os.environ.get("MAILGUARD_SHARED") or Path(__file__).resolve().parents[3] / "shared")
+    path = shared / "corpus" / "mail-open.tar.xz"
+    if not path.exists():
+        pytest.skip("no corpus (set MAILGUARD_SHARED)")
+    found: Messages = []
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and "/msg/" in member.name and (file := archive.extractfile(member)):
+                found.append((member.name, file.read().replace(b"\r\n", b"\n")))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def both_corpus(corpus: Messages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    with beside(corpus, tmp_path_factory) as pair:
+        yield pair
+
+
+@contextlib.contextmanager
+def beside(messages: Messages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
     """Our client and Dovecot's, with the mailbox selected."""
     with contextlib.ExitStack() as stack:
         ours = tmp_path_factory.mktemp("ours")
         fill(ours / "mail", messages)
         office = imapoffice.Office(ours, stack)
-        theirs = Path("/tmp") / f"dovecot-{os.getpid()}"  # Dovecot's sockets need a short path that all may enter
+        theirs = (
+            Path("/tmp") / f"dovecot-{os.getpid()}-{len(messages)}"
+        )  # Dovecot's sockets need a short path that all may enter
         theirs.mkdir(mode=0o755)
         stack.callback(shutil.rmtree, theirs, ignore_errors=True)
         fill(theirs / "mail", messages)
@@ -180,3 +218,10 @@ def test_envelopes_differ_with_reasons_only(both: tuple[Any, Any], messages: Mes
     mine, theirs = (answers(client, "FETCH 1:* ENVELOPE") for client in both)
     different = {messages[int(key) - 1][0] for key in theirs if mine.get(key) != theirs[key]}
     assert different - ENVELOPES.keys() == set()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", CORPUS_EQUAL)
+def test_equal_on_the_corpus(both_corpus: tuple[Any, Any], command: str) -> None:
+    mine, theirs = (answers(client, command) for client in both_corpus)
+    assert [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)] == []

@@ -73,6 +73,7 @@ class _Reader:
         self.domain: bytes | None = None
         self.comment = b""
         self.angle = False
+        self.quoted = False
 
     def read(self) -> list[Mailbox]:
         at = 0
@@ -87,6 +88,7 @@ class _Reader:
             if match[2]:
                 self._special(match[2])
             elif match[1] is not None:
+                self.quoted = True
                 self.words.append(_ESCAPE.sub(rb"\1", match[1]))
             elif word := match[3] or match[4]:
                 self.words.append(word)
@@ -150,7 +152,9 @@ class _Reader:
         if self.local is None and not self.words and not self.angle and self.name is None:
             self._reset()
             return
-        if self.local is None or self.domain is None:
+        if self.local is None and not self.angle and self.name is None and (self.quoted or len(self.words) > 1):
+            self.name, self.local = self._phrase(), NO_MAILBOX  # words that no address follows are a name
+        elif self.local is None or self.domain is None:
             self._take_domain()
         name = self.name or (_SPACES.sub(b" ", self.comment).strip() or None)
         self.found.append(Mailbox(name, self.route, self.local or NO_MAILBOX, self.domain or NO_DOMAIN))
@@ -197,5 +201,7 @@ def _one_text(a: Mailbox) -> str:
     local = (a.local or b"").decode("utf-8", "replace")
     if a.domain is None:
         return decode_header(a.local or b"") + ":"
+    if a.name and (a.local, a.domain) == (NO_MAILBOX, NO_DOMAIN):
+        return decode_header(a.name)
     spec = f"{local}@{a.domain.decode('utf-8', 'replace')}" if a.domain != NO_DOMAIN else local
     return f"{decode_header(a.name)} <{spec}>" if a.name else spec

@@ -130,6 +130,8 @@ def _year(text: str) -> int:
 
 def _sent(year: int, month: str, day: str, hour: str | None, minute: str | None, second: str | None,
           offset: int) -> SentDate:  # fmt: skip
+    if year < 1900:
+        raise ValueError("no year of a message (RFC 5322 §3.3)")
     days = date(year, _MONTHS[month.lower()], int(day)).toordinal() - _EPOCH
     h, m, s = int(hour or 0), int(minute or 0), int(second or 0)
     if h > 24 or m > 59 or s > 60:

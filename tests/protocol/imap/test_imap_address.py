@@ -27,6 +27,14 @@ from mailguard.protocol.imap.address import address_text, parse_addresses, print
         (b'"quoted local"@domain', b'((NIL NIL "quoted local" "domain"))'),
         (b"u@[192.0.2.1]", b'((NIL NIL "u" "[192.0.2.1]"))'),
         (b"root", b'((NIL NIL "root" "MISSING_DOMAIN"))'),
+        (
+            b"The Account Team ,_<a@b>",
+            b'(("The Account Team" NIL "MISSING_MAILBOX" "MISSING_DOMAIN")("_" NIL "a" "b"))',
+        ),
+        (
+            b'"offers@c.example", <d@e>',
+            b'(("offers@c.example" NIL "MISSING_MAILBOX" "MISSING_DOMAIN")(NIL NIL "d" "e"))',
+        ),
         (b"", b"NIL"),
         (b" , ,", b"NIL"),
     ],
@@ -37,6 +45,7 @@ def test_addresses_are_shown_as_the_rfc_says(value: bytes, printed: bytes) -> No
 
 def test_names_are_decoded_for_people() -> None:
     assert address_text(parse_addresses(b"=?utf-8?q?J=C3=B6?= <j@x>, g: b@y;")) == "Jö <j@x>, g:, b@y"
+    assert address_text(parse_addresses(b"The Team, <j@x>")) == "The Team, j@x"
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='<>@,;:()"\\[] ab', max_size=60).map(str.encode))

@@ -47,7 +47,16 @@ def test_dates(value: bytes, at: int, day: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"tomorrow", b"31 Feb 2020 00:00:00 +0000", b"1 Foo 2020 00:00:00 +0000", b"\xff"]
+    "value",
+    [
+        None,
+        b"",
+        b"tomorrow",
+        b"Thu, 18 Jul 0102 19:51:35 -0100",
+        b"31 Feb 2020 00:00:00 +0000",
+        b"1 Foo 2020 00:00:00 +0000",
+        b"\xff",
+    ],
 )
 def test_no_dates(value: bytes | None) -> None:
     assert sent_date(value) is None
