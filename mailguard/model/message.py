@@ -44,30 +44,27 @@ class _Head:
     """What is known of a message's octets, for all Messages over them: ``body_start`` is the offset of the first
     body octet, or the length where there is no body."""
 
-    __slots__ = ("_fields", "_names", "_raw", "body_start", "places")
+    __slots__ = ("_fields", "_raw", "body_start", "names", "places")
 
     def __init__(self, raw: bytes | mmap) -> None:
         end = raw.find(b"\r\n\r\n")
         self.body_start = 2 if raw[:2] == b"\r\n" else end + 4 if end >= 0 else len(raw)
         self._raw = raw
         self._fields: tuple[Field, ...] | None = None
-        self._names: tuple[str, ...] = ()
-        self.places: list[tuple[int, int]] = []  # where each field begins and ends; filled with ``fields``
+        # Filled with ``fields``: the names in lower case, and where each field begins and ends.
+        self.names: list[str] = []
+        self.places: list[tuple[int, int]] = []
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """Every field, in order."""
         if self._fields is None:
             found = list(_matches(self._raw[: self.body_start]))
+            fields = tuple([_field(match) for match in found])
             self.places = [match.span() for match in found]
-            self._fields = tuple([_field(match) for match in found])
-            self._names = tuple([field.name.lower() for field in self._fields])
+            self.names = [field.name.lower() for field in fields]
+            self._fields = fields  # last: checks look at one message side by side
         return self._fields
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Their names in lower case."""
-        return self._names if self.fields else ()
 
 
 class Message:
@@ -106,9 +103,10 @@ class Message:
     def get_all(self, name: str) -> list[Field]:
         """Every field of this name, case ignored, top first."""
         wanted, head = name.lower(), self._head
+        fields = head.fields
         if wanted not in head.names:
             return []
-        found = enumerate(zip(head.names, head.fields, strict=True))
+        found = enumerate(zip(head.names, fields, strict=True))
         return [field for n, (each, field) in found if each == wanted and n not in self._dropped]
 
     def get(self, name: str) -> str:

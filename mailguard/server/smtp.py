@@ -110,9 +110,10 @@ class _Connection:
                 return
             self._core.greet()
             while self._answer_all():
-                self._set_deadline()
+                receiving = self._core.receiving
+                self._set_deadline(receiving=receiving)
                 self._stream.under_way = self._transaction is not None
-                data = self._stream.read(much=self._core.receiving)
+                data = self._stream.read(much=receiving)
                 if not data:
                     self._lost("the client closed the connection")
                     return
@@ -137,9 +138,9 @@ class _Connection:
             self._session = replace(self._session, ptr=self._inspection.ptr)
         return self._inspection.verdict.reply
 
-    def _set_deadline(self) -> None:
+    def _set_deadline(self, *, receiving: bool) -> None:
         ends = self._ends
-        if self._core.receiving:
+        if receiving:
             self._data_ends = self._data_ends or time.monotonic() + self._desk.settings.data_timeout
             ends = min(ends, self._data_ends)
         else:

@@ -17,7 +17,7 @@ from mailguard.store.index import Index, IndexTornError
 
 _MOST = 20_000  # files that wait; what is beyond, as what a crash loses, is described by its first reader
 _BATCH = 100
-_SHARE = 9  # rests so many times as long as it worked, after each message: in a rush, deliveries come first
+_SHARE = 19  # rests so many times as long as it worked, after each message: in a rush, deliveries come first
 _LARGEST = 256 * 1024  # octets; a larger message is left to its first reader
 
 

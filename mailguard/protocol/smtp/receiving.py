@@ -20,19 +20,16 @@ class Receiving:
         self._last = False
         self._refused: Reply | None = None
         self.by_chunks = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether what comes next is content."""
-        return self._chunk >= 0 or (self._reader is not None and not self.by_chunks)
+        self.busy = False  # whether what comes next is content
 
     def start_data(self) -> None:
         """DATA was accepted."""
+        self.busy = True
         self._reader = self._make_reader()
 
     def start_chunk(self, size: int, *, last: bool, refused: Reply | None) -> None:
         """BDAT: ``size`` octets follow, which are skipped and answered by ``refused`` if there is one."""
-        self._chunk, self._refused = size, refused
+        self._chunk, self._refused, self.busy = size, refused, True
         self._last = last and refused is None
         if refused is None and self._reader is None:
             self._reader = self._make_reader()
@@ -60,7 +57,7 @@ class Receiving:
             self._reader.feed_chunk(block)
         if self._chunk:
             return self._piece(self._reader, stuffed=False) if self._reader is not None else NEED_DATA
-        self._chunk = -1
+        self._chunk, self.busy = -1, False
         if self._refused is not None:
             refused, self._refused = self._refused, None
             return refused
