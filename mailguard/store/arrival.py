@@ -7,6 +7,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from mailguard.store.textsearch import SearchableView
 from mailguard.store.turn import Turn
 from mailguard.store.uidlist import Record
 
+_THREADS = 8  # that write the messages of one APPEND
 _INSERT = f"INSERT INTO message VALUES ({','.join('?' * 10)})"
 
 
@@ -33,6 +36,10 @@ class Incoming(NamedTuple):
     size: int
     date: int
     cid: int
+
+
+def _write(file: Incoming, message: NewMessage) -> None:
+    maildir.write_file(file.path, message.chunks, mtime=message.date)
 
 
 class Receiving(SearchableView):
@@ -50,18 +57,21 @@ class Receiving(SearchableView):
     def append(self, messages: Sequence[NewMessage]) -> list[int]:
         """Adds messages, all or none; returns their UIDs. Each is durable when this returns."""
         files: list[Incoming] = []
-        described = []
         if self.admit is not None:
             self.admit(sum(len(chunk) for message in messages for chunk in message.chunks), len(messages))
         try:
+            raws = []
             for message in messages:
                 raw = with_crlf(b"".join(message.chunks))
-                octets = sum(len(chunk) for chunk in message.chunks)
-                base = maildir.unique_base(self._host, octets, wire_size=len(raw))
-                path = maildir.write(self.path, base, message.chunks, mtime=message.date)
+                base = maildir.unique_base(self._host, sum(map(len, message.chunks)), wire_size=len(raw))
                 date = int(time.time() if message.date is None else message.date)
-                files.append(Incoming(str(path), base, message.flags, len(raw), date, 0))
-                described.append(content.read(raw))
+                files.append(Incoming(f"{self._at}/tmp/{base}", base, message.flags, len(raw), date, 0))
+                raws.append(raw)
+            with ThreadPoolExecutor(min(_THREADS, len(files))) if len(files) > 1 else nullcontext() as pool:
+                # Side by side: the journal writes what several wait for at once, and descriptions are made meanwhile.
+                work = (pool.map if pool is not None else map)(_write, files, messages)
+                described = [content.read(raw) for raw in raws]
+                list(work)
             with self._exclusive() as turn:
                 return self._add(turn, files, described)
         except BaseException as error:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 STALE = 120.0  # seconds after which a dot lock belongs to nobody
-_EMPTY = 1.0  # seconds after which a dot lock without a name in it belongs to nobody: it is written at once
+_EMPTY = 1.0  # seconds after which a dot lock without a whole name in it belongs to nobody: it is written at once
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk, or a user's part of it, without room."""
 
@@ -118,9 +118,9 @@ def _dead(lock: str, alone: bool) -> str:
             holder = file.read(300)
     except FileNotFoundError:
         return ""
-    if abs(age) > (STALE if holder else _EMPTY):  # or from the future: the clock was put back
-        return f"{holder or 'nobody'}, {age:.0f} s ago"
     pid, _, host = holder.partition(":")
+    if abs(age) > (STALE if host else _EMPTY):  # or from the future: the clock was put back
+        return f"{holder or 'nobody'}, {age:.0f} s ago"
     if host != socket.gethostname() or not pid.isdigit():
         return ""
     if int(pid) == os.getpid():

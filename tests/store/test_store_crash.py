@@ -1,9 +1,14 @@
-"""SIGKILL before every rename, link, removal, write, fsync and commit of the store: nothing lost, no UID reused."""
+"""SIGKILL before every rename, link, removal, write, fsync and commit of the store, and in the middle of every write:
+nothing lost, no UID reused."""
 
 from __future__ import annotations
 
+import builtins
+import functools
+import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -16,7 +21,8 @@ from mailguard.store import index
 from mailguard.store.account import AccountStore
 from mailguard.store.snapshot import NewMessage
 
-CALLS = ("rename", "link", "unlink", "write", "pwrite", "fsync", "open", "mkdir")
+CALLS = ("rename", "replace", "link", "unlink", "remove", "rmdir", "fsync", "open", "mkdir", "utime", "truncate")
+WRITES = ("write", "pwrite")
 
 
 def mail(number: int) -> bytes:
@@ -48,15 +54,19 @@ def script(account: AccountStore, tell: Callable[[str, Any], None]) -> None:
     tell("end", None)
 
 
-def killed_at(folder: Path, count: int) -> list[tuple[str, Any]]:
-    """Runs the script in a process that dies before its ``count``-th call; what it had acknowledged."""
+Script = Callable[[AccountStore, Callable[[str, Any], None]], None]
+
+
+def killed_at(folder: Path, count: int, script: Script = script, *, torn: bool = False) -> list[tuple[str, Any]]:
+    """Runs the script in a process that dies before its ``count``-th call, or, if that is a write and ``torn``, in the
+    middle of it; what it had acknowledged."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(reader)
-            _arm(count)
-            account = AccountStore(folder / "mail", folder / "index.db", host="mx")
+            _arm(count, torn)
+            account = open_account(folder)
             script(account, lambda kind, value: _tell(writer, kind, value))
         finally:
             os._exit(0)
@@ -74,38 +84,89 @@ def _tell(writer: int, kind: str, value: Any) -> None:
     _write(writer, json.dumps([kind, value]).encode() + b"\n")
 
 
-def _arm(left: int) -> None:
+def open_account(folder: Path) -> AccountStore:
+    return AccountStore(folder / "mail", folder / "index.db", host="mx", grace=3600)
+
+
+def _arm(left: int, torn: bool) -> None:
+    """From now on every call that changes something counts."""
     counter = [left]
 
-    def fatal() -> None:
+    def fatal() -> bool:
         counter[0] -= 1
-        if counter[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        return counter[0] == 0
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **named: Any) -> Any:
-            fatal()
+            if fatal():
+                die()
             return function(*arguments, **named)
 
         return called
 
+    def wrap_write(function: Callable[..., Any], at: int) -> Callable[..., Any]:
+        """``at`` is the place of the data among the arguments."""
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            if fatal():
+                if torn:
+                    data = arguments[at]
+                    some = data[: len(data) // 2 if len(data) > 64 else 3]
+                    function(*arguments[:at], some, *arguments[at + 1 :], **named)
+                die()
+            return function(*arguments, **named)
+
+        return called
+
+    class Raw(io.FileIO):
+        """Every file that ``open`` opens ends in one of these, buffered or not."""
+
+        def write(self, data: Any) -> Any:
+            return wrap_write(functools.partial(io.FileIO.write, self), 0)(bytes(data))
+
+        def truncate(self, size: int | None = None) -> int:
+            return int(wrap(functools.partial(io.FileIO.truncate, self))(size))
+
+    def opened(file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
+               newline: Any = None, closefd: bool = True, opener: Any = None) -> Any:  # fmt: skip
+        if isinstance(file, int) or not set(mode) & set("wax+"):
+            return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        if fatal():
+            die()
+        raw = Raw(file, mode.replace("b", "").replace("t", ""))
+        if buffering == 0:
+            return raw
+        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
+
     for name in CALLS:
         setattr(os, name, wrap(getattr(os, name)))
+    for name in WRITES:
+        setattr(os, name, wrap_write(getattr(os, name), 1))
+    builtins.open = io.open = opened  # type: ignore[assignment]
     connect = index._connect
 
     def watched(path: Path) -> sqlite3.Connection:
         made = connect(path)
-        made.set_trace_callback(lambda statement: fatal() if statement.startswith(("COMMIT", "BEGIN")) else None)
+        made.set_trace_callback(
+            lambda statement: die() if statement.startswith(("COMMIT", "BEGIN")) and fatal() else None
+        )
         return made
 
     index._connect = watched
+
+
+_open = open
 
 
 def check(folder: Path, told: list[tuple[str, Any]], *, lose_index: bool) -> None:
     if lose_index:
         for file in folder.glob("index.db*"):
             file.unlink()
-    account = AccountStore(folder / "mail", folder / "index.db", host="mx")
+    account = open_account(folder)
     found: dict[str, list[tuple[int, int, str]]] = {
         name: [
             (uid, int(subject), flags)
@@ -142,13 +203,15 @@ def check(folder: Path, told: list[tuple[str, Any]], *, lose_index: bool) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("torn", [False, True], ids=["before", "amid"])
 @pytest.mark.parametrize("lose_index", [False, True], ids=["index", "no-index"])
-def test_kill_at_every_step(tmp_path: Path, lose_index: bool) -> None:
+def test_kill_at_every_step(tmp_path: Path, lose_index: bool, torn: bool) -> None:
     for count in range(1, 1000):
         folder = tmp_path / str(count)
         folder.mkdir()
-        told = killed_at(folder, count)
+        told = killed_at(folder, count, torn=torn)
         check(folder, told, lose_index=lose_index)
+        shutil.rmtree(folder)
         if ("end", None) in told:
             break
-    assert 60 < count < 999
+    assert 100 < count < 999
