@@ -7,6 +7,7 @@ import imaplib
 import re
 import ssl
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -96,13 +97,22 @@ class ImapSource:
         return dict(sorted(sizes.items()))
 
     def _fetch(self, uids: Sequence[int], sizes: dict[int, int], ids: dict[int, str]) -> Iterator[Foreign]:
-        for some in _portions(uids, sizes):
-            with _explained():
-                wanted = ",".join(map(str, some))
-                kind, parts = self._server.uid("FETCH", wanted, "(UID FLAGS INTERNALDATE BODY.PEEK[])")
-            if kind != "OK":
-                raise SourceError(f"FETCH: {_first(parts)}")
-            yield from _messages(parts, ids)
+        ahead: Future[Sequence[Any]] | None = None
+        with ThreadPoolExecutor(1) as pool:  # the next portion comes while the last one is put away
+            for some in _portions(uids, sizes):
+                ready, ahead = ahead, pool.submit(self._load, some)
+                if ready is not None:
+                    yield from _messages(ready.result(), ids)
+            if ahead is not None:
+                yield from _messages(ahead.result(), ids)
+
+    def _load(self, uids: Sequence[int]) -> Sequence[Any]:
+        with _explained():
+            wanted = ",".join(map(str, uids))
+            kind, parts = self._server.uid("FETCH", wanted, "(UID FLAGS INTERNALDATE BODY.PEEK[])")
+        if kind != "OK":
+            raise SourceError(f"FETCH: {_first(parts)}")
+        return parts
 
 
 def _messages(parts: Sequence[Any], ids: dict[int, str]) -> Iterator[Foreign]:
