@@ -87,3 +87,19 @@ def test_the_header_says_what_the_filter_thought(server: Any) -> None:
     _, found = client.search(None, "HEADER", "X-Mailguard-Spam", "points")
     assert found[0]
     client.logout()
+
+
+def test_lost_models_are_learnt_anew_from_the_mail_in_the_mailboxes(server: Any) -> None:
+    before = stats(server)
+    (folder,) = server.folder.rglob("plugins/spamscore")
+    model = folder / "account" / f"{USER1}.spam"
+    server.stop()
+    model.unlink()
+    (folder / "global.spam").write_bytes(b"damaged")
+    server.start()
+    send(server, 8)  # a worker opens its filters with its first message at the latest
+    until = time.monotonic() + 60
+    while any(folder.rglob("*.old")) or not model.exists():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    wait_for(server, ham=before["ham"], spam=before["spam"])
