@@ -23,13 +23,13 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._resumed = path.exists()  # even if it is empty: the first batch may have come without its lines
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115
         self._file.seek(0)
         lines = self._file.read().split(b"\n")
         if lines[-1]:
             self._file.truncate(self._file.tell() - len(lines.pop()))  # torn: that one may come again, see below
         self.done = {line.decode("utf-8", "surrogateescape") for line in lines if line}
-        self._resumed = bool(self.done)
         self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
