@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mailguard.model.session import TlsInfo
 
@@ -23,6 +25,17 @@ class StreamTimeoutError(TimeoutError):
 
 class HungUpError(OSError):
     """This server is ending: nothing more will be read, but a last word can be written."""
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """One that is closed where its peer is gone already: ``wrap_socket`` would leave it open then."""
+
+    def getpeername(self) -> Any:
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError(errno.ECONNRESET, "the peer has gone") from error
 
 
 class Stream:
@@ -125,7 +138,7 @@ class Stream:
     ) -> TlsInfo:
         """Shakes hands and encrypts from here on. Raises StreamTimeoutError, ssl.SSLError, OSError."""
         self.sock.setblocking(False)
-        self.sock.getpeername()  # raises where the peer is gone; `wrap_socket` would leave the socket open then
+        context.sslsocket_class = _TlsSocket
         tls = context.wrap_socket(
             self.sock,
             server_side=server_side,
