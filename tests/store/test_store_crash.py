@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from mailguard.store import index
+from mailguard.store import arrival, index
 from mailguard.store.account import AccountStore
 from mailguard.store.snapshot import NewMessage
 
 CALLS = ("rename", "replace", "link", "unlink", "remove", "rmdir", "fsync", "open", "mkdir", "utime", "truncate")
 WRITES = ("write", "pwrite")
+RENAME = os.rename
 
 
 def mail(number: int) -> bytes:
@@ -146,6 +147,16 @@ def _arm(left: int, torn: bool) -> None:
         setattr(os, name, wrap(getattr(os, name)))
     for name in WRITES:
         setattr(os, name, wrap_write(getattr(os, name), 1))
+    writev = os.writev
+
+    def gathered(descriptor: int, buffers: Any) -> int:
+        """Takes all buffers as one, which can be cut in two."""
+        return int(wrap_write(lambda data: writev(descriptor, [data]), 0)(b"".join(buffers)))
+
+    os.writev = gathered  # type: ignore[assignment]
+    defaults = arrival.Receiving._add.__kwdefaults__
+    assert defaults["put"] is RENAME  # bound when the module was loaded
+    defaults["put"] = os.rename
     builtins.open = io.open = opened  # type: ignore[assignment]
     connect = index._connect
 
