@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
-import json
-import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,13 +13,12 @@ import click
 
 from mailguard.cli.installation import find_installation
 from mailguard.cli.output import config_option
+from mailguard.cli.queue_print import explain, print_json_lines, print_table, row, span, when
 from mailguard.delivery.nexthop import Routes
 from mailguard.delivery.queue import Queue
 from mailguard.delivery.queue_admin import Filter, QueueAdmin
-from mailguard.delivery.queue_entry import QueuedMessage, QueuedRecipient
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ROWS = 100  # of one table
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DESTINATION = re.compile(r"[A-Za-z0-9.-]+\Z|\[[^\]\s]+\]:\d{1,5}\Z")
 
@@ -117,11 +111,11 @@ def list_(
 ) -> None:
     """List recipients that wait, oldest first."""
     wanted = Filter(ident, sender, recipient, destination, held, older_than)
-    rows = (_row(message, entry) for message, entry in admin.entries(wanted))
+    rows = (row(message, entry) for message, entry in admin.entries(wanted))
     if as_json:
-        _print_json_lines(rows)
+        print_json_lines(rows)
         return
-    _print_table(("id", "sender", "recipient", "destination", "state", "tries", "next", "last answer"), rows)
+    print_table(("id", "sender", "recipient", "destination", "state", "tries", "next", "last answer"), rows)
 
 
 @queue.command()
@@ -135,9 +129,9 @@ def show(admin: QueueAdmin, ident: str, body: bool, as_json: bool) -> None:
     if not found:
         raise click.ClickException(f"nothing in the queue has the id {ident}")
     if as_json:
-        _print_json_lines(_row(message, entry) for message, entry in found)
+        print_json_lines(row(message, entry) for message, entry in found)
         return
-    _print_table(("recipient", "destination", "state", "tries", "next", "last answer"), (_row(*pair) for pair in found))
+    print_table(("recipient", "destination", "state", "tries", "next", "last answer"), (row(*pair) for pair in found))
     message = admin.message(found[0][0].id)
     click.echo(message.header.decode("utf-8", "replace").replace("\r\n", "\n"), nl=False)
     if body:
@@ -160,29 +154,6 @@ def why(admin: QueueAdmin, ident: str) -> None:
             click.echo(f"  {line}")
 
 
-def explain(message: QueuedMessage, entry: QueuedRecipient, now: float) -> Iterator[str]:
-    """The state of one recipient in sentences."""
-    where = f"{entry.destination}, into {entry.recipient.mailbox}" if entry.recipient.mailbox else entry.destination
-    yield f"It came in {_span(now - message.created)} ago and goes to {where}."
-    if entry.attempts:
-        times = "once" if entry.attempts == 1 else f"{entry.attempts} times"
-        yield f"It was tried {times}, last {_span(now - entry.last_at)} ago."
-    if entry.last:
-        yield f"The last answer was: {entry.last}" + (f" (from {entry.last_host})" if entry.last_host else "")
-    if entry.last_tls:
-        yield f"The connection was secured by: {entry.last_tls}."
-    if entry.held:
-        yield f"It is held: {entry.hold_reason or 'no reason given'}."
-        yield f"Let it go with `mailguard queue release {message.id}`."
-    elif entry.lease_by and entry.due_at > now:
-        yield "It is being delivered right now."
-    elif entry.due_at > now:
-        yield f"The next attempt is due in {_span(entry.due_at - now)}."
-        yield f"`mailguard queue retry {message.id}` makes it now."
-    else:
-        yield "It is due; if it stays so, is the server running?"
-
-
 @queue.command()
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
 @_with_queue
@@ -194,16 +165,16 @@ def destinations(admin: QueueAdmin, as_json: bool) -> None:
             "destination": view.name,
             "waiting": view.waiting,
             "held": view.held,
-            "oldest": _span(now - view.oldest),
-            "next": _when(view.next_at, now) if view.waiting else "",
+            "oldest": span(now - view.oldest),
+            "next": when(view.next_at, now) if view.waiting else "",
             "last answer": " ".join(filter(None, (str(view.last) if view.last else "", view.last_host))),
         }
         for view in admin.destinations()
     )
     if as_json:
-        _print_json_lines(rows)
+        print_json_lines(rows)
         return
-    _print_table(("destination", "waiting", "held", "oldest", "next", "last answer"), rows)
+    print_table(("destination", "waiting", "held", "oldest", "next", "last answer"), rows)
 
 
 def _change(name: str, text: str, act: Callable[[QueueAdmin, Filter, str], int], option: str = "") -> None:
@@ -238,80 +209,3 @@ _change(
 _change("release", "Let held mail go.", lambda admin, wanted, _: admin.release(wanted))
 _change("drop", "Delete mail for good; nobody is told.", lambda admin, wanted, _: admin.drop(wanted))
 _change("reroute", "Send mail another way.", _reroute, "--via")
-
-
-# -- output ----------------------------------------------------------------------------------------------------
-
-
-def _row(message: QueuedMessage, entry: QueuedRecipient) -> dict[str, Any]:
-    now = time.time()
-    leased = bool(entry.lease_by) and entry.due_at > now
-    return {
-        "id": message.id,
-        "sender": message.envelope.reverse_path,
-        "recipient": str(entry.recipient.address),
-        "destination": entry.destination,
-        "mailbox": entry.recipient.mailbox,
-        "state": "held" if entry.held else "sending" if leased else "waiting",
-        "reason": entry.hold_reason,
-        "size": message.size,
-        "created": message.created,
-        "tries": entry.attempts,
-        "next_at": entry.due_at,
-        "next": "" if entry.held else _when(entry.due_at, now),
-        "last answer": str(entry.last) if entry.last else "",
-        "last_host": entry.last_host,
-        "last_at": entry.last_at,
-        "tls": entry.last_tls,
-    }
-
-
-def _print_json_lines(rows: Iterator[dict[str, Any]]) -> None:
-    with _until_head_has_enough():
-        for row in rows:
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _print_table(columns: tuple[str, ...], rows: Iterator[dict[str, Any]]) -> None:
-    """A table for each hundred rows: the first is there at once, however long the queue."""
-    first = list(itertools.islice(rows, _ROWS))
-    if not first:
-        click.echo("The queue is empty.")
-        return
-    from rich.console import Console  # `list --json | head` is to be there at once
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    with _until_head_has_enough():
-        while first:
-            table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-            for column in table.columns:
-                column.overflow = "fold"
-            for row in first:
-                table.add_row(*(Text(str(row[column])) for column in columns))  # what others say is no markup
-            with console.capture() as captured:
-                console.print(table)
-            sys.stdout.write(captured.get())
-            first = list(itertools.islice(rows, _ROWS))
-
-
-@contextlib.contextmanager
-def _until_head_has_enough() -> Iterator[None]:
-    """Ends in silence when nobody reads on, as with ``| head``."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at the end
-
-
-def _when(at: float, now: float) -> str:
-    return "now" if at <= now else f"in {_span(at - now)}"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(int(seconds), 0)} s"

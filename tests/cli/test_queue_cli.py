@@ -60,7 +60,7 @@ def test_list_and_filters(office: Path) -> None:
 
 
 def test_a_long_list_comes_in_tables_of_a_hundred(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailguard.cli.queue._ROWS", 1)
+    monkeypatch.setattr("mailguard.cli.queue_print._ROWS", 1)
     lines = run(office, "list").splitlines()
     assert [line.split()[0] for line in lines] == ["id", "m0", "id", "m1"]
 
