@@ -60,10 +60,10 @@ class Bus:
     def _write(self, event: Event) -> None:
         match event:
             case Accepted():
-                who = {"user": event.user, "from_": event.mail_from, "to": ", ".join(event.recipients)[:_NAMES]}
+                who = {"user": event.user, "from": event.mail_from, "to": ", ".join(event.recipients)[:_NAMES]}
                 self._log.info("accepted", id=event.id, **who, size=event.size)
             case Refused():
-                who = {"from_": event.mail_from, "to": event.rcpt_to, "peer": event.peer_ip}
+                who = {"from": event.mail_from, "to": event.rcpt_to, "peer": event.peer_ip}
                 self._log.info(f"refused at {event.stage}", id=event.id, **who, reply=str(event.reply))
             case Delivered():
                 self._log.info("delivered", id=event.id, to=event.recipient, where=event.where)
