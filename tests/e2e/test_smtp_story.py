@@ -81,6 +81,10 @@ def test_junk_that_is_held_back(server: Any) -> None:
 
 
 def test_junk_that_its_mailbox_cannot_take(server: Any) -> None:
+    with Talk(server.port(25)) as talk:
+        talk.open()
+        _send(server, talk, "junk before")
+    server.wait_for(f"delivered id={server.last_id}")  # the mailbox is there
     tmp = smtptalk.folder(server, USER1, ".Junk") / "tmp"
     shutil.rmtree(tmp)
     tmp.write_text("in the way")
