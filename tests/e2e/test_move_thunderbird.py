@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,61 +36,47 @@ m.isFlagged, !!(m.flags & 2), (m.getStringProperty("keywords") || "").split(" ")
 return rows.sort((a, b) => a[0] - b[0])"""
 
 
-class Way:
-    """One address for two servers, one after the other; ``asked`` are the client's commands to the present one."""
+# The mailbox that a connection selects, or the messages whose bodies it asks for.
+_COMMAND = re.compile(rb'(?im)^\S+ (?:SELECT "([^"]+)"|UID FETCH ([\d,:]+) \([^\r\n]*BODY(?:\.PEEK)?\[\])')
+
+
+class Way(thunderbird.Proxy):
+    """One address for two servers, one after the other."""
 
     def __init__(self) -> None:
-        self._sock = socket.create_server(("127.0.0.1", 0))
-        self.port = self._sock.getsockname()[1]
         self.target = 0
-        self.asked = b""
+        self._asked: list[bytearray] = []  # the client's commands to the present server, by connection
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     def to(self, port: int) -> None:
         """From now on it leads there."""
         for sock in self._open:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        self._open, self.target, self.asked = [], port, b""
+        self._open, self.target, self._asked = [], port, []
 
     def close(self) -> None:
         self.to(0)
-        self._sock.close()
+        super().close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._sock.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                client.close()
-                continue
+    def serve(self, client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", self.target)) as server:
+            asked = bytearray()
             self._open += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink, source is client), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, asks: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                if asks:
-                    self.asked += data
-                sink.sendall(data)
-        for sock in (source, sink):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        source.close()
+            self._asked.append(asked)
+            thunderbird.join(client, server, asked.extend)
 
     def loaded(self) -> set[int]:
-        """The UIDs whose bodies were asked for."""
+        """The UIDs of the INBOX whose bodies were asked for; it looks through other mailboxes when it likes."""
         found: set[int] = set()
-        for uids in re.findall(rb"(?i)UID FETCH ([\d,:]+) \([^\r\n]*BODY(?:\.PEEK)?\[\]", self.asked):
-            for part in uids.split(b","):
-                first, _, last = part.partition(b":")
-                found |= set(range(int(first), int(last or first) + 1))
+        for asked in self._asked:
+            mailbox = b""
+            for name, uids in _COMMAND.findall(asked):
+                mailbox = name or mailbox
+                for part in uids.split(b",") if mailbox == b"INBOX" and uids else ():
+                    first, _, last = part.partition(b":")
+                    found |= set(range(int(first), int(last or first) + 1))
         return found
 
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,12 @@ def missing() -> str:
     return next((name for name in ("thunderbird", "Xvfb") if not shutil.which(name)), "")
 
 
-class Socks:
-    """A SOCKS5 proxy (RFC 1928) that knows one domain: its usual ports are those of the server, ``offset`` higher."""
+class Proxy:
+    """Takes connections on a port of its own and serves each in a thread."""
 
-    def __init__(self, domain: str, offset: int) -> None:
-        self._domain = domain
-        self._offset = offset
+    def __init__(self) -> None:
         self._sock = socket.create_server(("127.0.0.1", 0))
         self.port = self._sock.getsockname()[1]
-        self.asked: list[str] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -58,40 +56,64 @@ class Socks:
                 client, _ = self._sock.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            threading.Thread(target=self._run, args=(client,), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
+    def _run(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            stream = client.makefile("rb")
-            methods = stream.read(2)
-            if len(methods) < 2:
-                return  # opened ahead of need, and closed
-            stream.read(methods[1])
-            client.sendall(b"\x05\x00")
-            request = stream.read(4)
-            if len(request) < 4:
-                return
-            kind = request[3]
-            size = {1: 4, 4: 16}.get(kind) or stream.read(1)[0]
-            name = stream.read(size)
-            host = name.decode() if kind == 3 else "?"
-            port = int.from_bytes(stream.read(2), "big")
-            self.asked.append(f"{host}:{port}")
-            if not f".{host}".endswith("." + self._domain):
-                client.sendall(b"\x05\x04\x00\x01" + bytes(6))
-                return
-            target = port if port > self._offset else port + self._offset
-            with socket.create_connection(("127.0.0.1", target)) as server:
-                client.sendall(b"\x05\x00\x00\x01" + bytes(6))
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
-                _pump(client, server)
-                back.join()
+            self.serve(client)
+
+    def serve(self, client: socket.socket) -> None:
+        """One connection, to its end; an OSError ends it, too."""
+        raise NotImplementedError
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+class Socks(Proxy):
+    """A SOCKS5 proxy (RFC 1928) that knows one domain: its usual ports are those of the server, ``offset`` higher."""
+
+    def __init__(self, domain: str, offset: int) -> None:
+        self._domain = domain
+        self._offset = offset
+        self.asked: list[str] = []
+        super().__init__()
+
+    def serve(self, client: socket.socket) -> None:
+        """Connects where it is asked to."""
+        stream = client.makefile("rb")
+        methods = stream.read(2)
+        if len(methods) < 2:
+            return  # opened ahead of need, and closed
+        stream.read(methods[1])
+        client.sendall(b"\x05\x00")
+        request = stream.read(4)
+        if len(request) < 4:
+            return
+        kind = request[3]
+        size = {1: 4, 4: 16}.get(kind) or stream.read(1)[0]
+        name = stream.read(size)
+        host = name.decode() if kind == 3 else "?"
+        port = int.from_bytes(stream.read(2), "big")
+        self.asked.append(f"{host}:{port}")
+        if not f".{host}".endswith("." + self._domain):
+            client.sendall(b"\x05\x04\x00\x01" + bytes(6))
+            return
+        target = port if port > self._offset else port + self._offset
+        with socket.create_connection(("127.0.0.1", target)) as server:
+            client.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            join(client, server)
+
+
+def join(client: socket.socket, server: socket.socket, heard: Callable[[bytes], None] = lambda data: None) -> None:
+    """Passes everything on between the two until both have ended; ``heard`` is told what the client says."""
+    back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+    back.start()
+    _pump(client, server, heard)
+    back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket, heard: Callable[[bytes], None] = lambda data: None) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65_536):
+            heard(data)
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
 
