@@ -12,8 +12,8 @@ import structlog
 from mailguard.pipeline.compiler import parse_policy
 from mailguard.pipeline.engine import NOTICES, Engine
 from mailguard.pipeline.policy import Policy
-from mailguard.pipeline.record import Recorder
-from mailguard.pipeline.registry import Plugin, PluginError, wrap
+from mailguard.pipeline.record import Collector, Recorder
+from mailguard.pipeline.registry import Plugin, PluginError, Registry, wrap
 from mailguard.plugin import Finding, Options, PluginInfo, hookimpl
 from mailguard.state.database import Database, metadata
 from mailguard.state.history import History
@@ -146,3 +146,38 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         engine.stop()
     kit.recorder.stop()
     kit.database.close()
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Where the bundled plugins are found."""
+    registry = Registry()
+    if "spf" not in registry.names():
+        pytest.skip("the bundled plugins are not installed")
+    return registry
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Callable[[Policy, dict[str, str]], tuple[Engine, Collector]]]:
+    """Makes an engine of real plugins over a zone, and what collects its records."""
+    engines: list[Engine] = []
+
+    def make(policy: Policy, zone: dict[str, str]) -> tuple[Engine, Collector]:
+        collector = Collector()
+        engine = Engine(
+            policy,
+            dns=FakeResolver(zone),
+            store_for=lambda _: MemoryStore(),
+            state_dir=tmp_path,
+            hostname="mx.example.org",
+            log=structlog.get_logger(),
+            recorder=collector,
+            now=FakeClock(),
+        )
+        engine.start()
+        engines.append(engine)
+        return engine, collector
+
+    yield make
+    for engine in engines:
+        engine.stop()

@@ -5,17 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-import structlog
-
 from mailguard.pipeline.compiler import load_policy
-from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.explain import explain
-from mailguard.pipeline.record import Collector
-from mailguard.pipeline.registry import Registry
 from mailguard.pipeline.replay import run_tests
 from mailguard.state.record import from_row
-from mailguard.testing import FakeClock, FakeResolver, MemoryStore, make_envelope, make_message, make_session
+from mailguard.testing import make_envelope, make_message, make_session
 
 CONF = Path(__file__).parents[2] / "conf" / "policy.toml"
 ZONE = {
@@ -25,34 +19,13 @@ ZONE = {
 }
 
 
-@pytest.fixture
-def registry() -> Registry:
-    registry = Registry()
-    if "spf" not in registry.names():
-        pytest.skip("the bundled plugins are not installed")
-    return registry
-
-
-def through(policy, tmp_path, session, message, envelope=None):
-    collector = Collector()
-    engine = Engine(
-        policy,
-        dns=FakeResolver(ZONE),
-        store_for=lambda _: MemoryStore(),
-        state_dir=tmp_path,
-        hostname="mx.example.org",
-        log=structlog.get_logger(),
-        recorder=collector,
-        now=FakeClock(),
-    )
-    engine.start()
+def through(trial, policy, session, message, envelope=None):
+    engine, collector = trial(policy, ZONE)
     envelope = envelope or make_envelope()
     mail = engine.connect(session).mail(session, envelope)
     mail.recipient(envelope, envelope.recipients[0].address)
     verdict = mail.message(envelope, message)
-    stamped = mail.stamp(envelope, message, verdict)
-    engine.stop()
-    return verdict, stamped, from_row(collector.rows[-1])
+    return verdict, mail.stamp(envelope, message, verdict), from_row(collector.rows[-1])
 
 
 def test_it_loads_and_its_tests_pass(registry):
@@ -74,9 +47,9 @@ def test_every_commented_example_loads_too(registry, tmp_path):
     assert policy.general.deny
 
 
-def test_good_mail_is_vouched_for(registry, tmp_path):
+def test_good_mail_is_vouched_for(registry, trial):
     policy = load_policy(CONF, registry.load, registry.names)
-    verdict, stamped, record = through(policy, tmp_path, make_session(), make_message())
+    verdict, stamped, record = through(trial, policy, make_session(), make_message())
     assert verdict.action.value == "accept"
     words = {name: f.word for name, f in verdict.findings.items()}
     assert words == {"spf": "pass", "dkim": "none", "dmarc": "pass", "spamscore": "ham"}
@@ -86,9 +59,9 @@ def test_good_mail_is_vouched_for(registry, tmp_path):
     assert "It was accepted because nothing spoke against it." in explain(record)
 
 
-def test_a_spoofed_author_is_refused_as_its_domain_asks(registry, tmp_path):
+def test_a_spoofed_author_is_refused_as_its_domain_asks(registry, trial):
     policy = load_policy(CONF, registry.load, registry.names)
-    verdict, _, record = through(policy, tmp_path, make_session("198.51.100.9"), make_message())
+    verdict, _, record = through(trial, policy, make_session("198.51.100.9"), make_message())
     assert verdict.action.value == "reject"
     assert str(verdict.reply).startswith("550 5.7.26 ")
     told = explain(record)

@@ -8,15 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-import structlog
 
 from mailguard.pipeline.compiler import parse_policy
-from mailguard.pipeline.engine import Engine
 from mailguard.pipeline.explain import explain
-from mailguard.pipeline.record import Collector
-from mailguard.pipeline.registry import Registry
 from mailguard.state.record import from_row
-from mailguard.testing import FakeClock, FakeResolver, MemoryStore, make_envelope, make_message, make_session
+from mailguard.testing import make_envelope, make_message, make_session
 
 GOLDEN = Path(__file__).with_name("golden")
 CHECKS = ("iprev", "spf", "dkim", "dmarc", "greylist", "attachments", "spamscore")
@@ -57,30 +53,15 @@ CASES = {
 
 
 @pytest.fixture
-def told(tmp_path):
-    registry = Registry()
-    if "spf" not in registry.names():
-        pytest.skip("the bundled plugins are not installed")
+def told(registry, trial):
+    engine, collector = trial(parse_policy("policy.toml", POLICY, registry.load, registry.names), ZONE)
 
     def tell(ip: str, sender: str, message) -> str:
-        collector = Collector()
-        engine = Engine(
-            parse_policy("policy.toml", POLICY, registry.load, registry.names),
-            dns=FakeResolver(ZONE),
-            store_for=lambda _: MemoryStore(),
-            state_dir=tmp_path,
-            hostname="mx.example.org",
-            log=structlog.get_logger(),
-            recorder=collector,
-            now=FakeClock(),
-        )
-        engine.start()
         envelope = make_envelope(sender)
         mail = engine.connect(make_session(ip)).mail(make_session(ip), envelope)
         if not mail.verdict.action.refuses:
             mail.recipient(envelope, envelope.recipients[0].address)
             mail.message(envelope, message)
-        engine.stop()
         return re.sub(r", \d+\.\d ms", ", 0.0 ms", explain(from_row(collector.rows[-1]))) + "\n"
 
     return tell
