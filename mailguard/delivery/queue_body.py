@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
+from mailguard.store.maildir import sync_folder, write_file
 
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 _MAP_FROM = 1 << 20  # octets: below, reading is cheaper than mapping
@@ -41,31 +42,22 @@ class BodyFolder:
         """Writes and fsyncs the body and its directory entry; returns the id it got. Raises OSError, ValueError."""
         if not _STEM.match(wanted):
             raise ValueError(f"{wanted!r} cannot name a queue file")
-        stem, fd = self._create(wanted)
+        stem = self._create(wanted, message)
         try:
-            with os.fdopen(fd, "wb", buffering=0) as file:
-                _write_all(file.fileno(), message.chunks())
-                os.fsync(file.fileno())
-            self._sync_folder()
+            sync_folder(self.folder)
         except BaseException:
             self.discard(stem)
             raise
         return stem
 
-    def _create(self, wanted: str) -> tuple[str, int]:
+    def _create(self, wanted: str, message: Message) -> str:
         # The same message may come twice, once per reverse path.
         for n in range(1, 100):
             stem = wanted if n == 1 else f"{wanted}-{n}"
             with contextlib.suppress(FileExistsError):
-                return stem, os.open(self.path(stem), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                write_file(self.path(stem), message.chunks())
+                return stem
         raise FileExistsError(f"{wanted} is in the queue a hundred times")
-
-    def _sync_folder(self) -> None:
-        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def read(self, stem: str) -> Message:
         """The message, mapped where it is large. Raises OSError."""
@@ -125,13 +117,6 @@ class BodyFolder:
     def open_bell(self) -> int:
         """A descriptor that becomes readable when the bell rings; the caller closes it."""
         return os.open(self.folder / _BELL, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _write_all(fd: int, chunks: Sequence[bytes | memoryview]) -> None:
-    for chunk in chunks:
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(fd, view) :]
 
 
 def needs_8bit(message: Message) -> bool:
