@@ -21,6 +21,7 @@ from mailguard.pipeline.context import Context
 from mailguard.pipeline.finding import Finding
 from mailguard.pipeline.registry import Plugin, PluginError
 from mailguard.state.kv import KeyValueStore
+from mailguard.store.maildir import messages
 
 FILTER = "spamscore"
 _BOXES = ("cur", "new")
@@ -149,9 +150,8 @@ def rebuild(account: str, config: Path | None) -> None:
     folder = _mail_folder(installation) / account.partition("@")[2] / account.partition("@")[0]
     if not folder.is_dir():
         raise click.ClickException(f"there is no mail of {account} in {folder}")
-    files = list(messages_in((folder,)))
     with open_desk(installation) as desk:
-        again, gone = desk.rebuild(account, (path.read_bytes() for path in files))
+        again, gone = desk.rebuild(account, messages(folder))
     click.echo(f"learnt {again} messages again; {gone} lessons are about mail that is gone")
 
 

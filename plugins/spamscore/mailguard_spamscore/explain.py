@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import nlargest
-from operator import add, itemgetter
+from operator import add
 from zlib import crc32
 
 from .index import TAG_MASK, spoken_numbers
@@ -83,7 +83,7 @@ def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
     """What each of these features adds to the score before it is scaled."""
     sums: list[float] = []
     for table in tables:
-        own = itemgetter(*numbers, 0, 0)(table.weights)[:-2]
+        own = table.at(numbers)
         sums = list(map(add, sums, own)) if sums else list(own)
     return sums
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from math import exp, sqrt, tanh
-from operator import itemgetter
 
 from .index import Indexed
 from .model import Model, Table
@@ -73,10 +72,7 @@ class Group:
 
     def weights(self) -> tuple[float, ...]:
         """The weight of each feature."""
-        if len(self.found) < 2:
-            return tuple([self.table.weights[i] for i in self.found])
-        found: tuple[float, ...] = itemgetter(*self.found)(self.table.weights)
-        return found
+        return self.table.at(self.found)
 
     def sum(self) -> float:
         """What the table says, in log-odds."""

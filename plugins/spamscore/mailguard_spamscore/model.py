@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from .index import FEATURE_SET, GRAM_BITS, TAG_BITS, WORD_BITS
@@ -62,6 +63,13 @@ class Table:
         half = 4 << bits
         self.weights = view[:half].cast("f")
         self.sums = view[half:].cast("f")
+
+    def at(self, places: list[int]) -> tuple[float, ...]:
+        """The weights at these places."""
+        if len(places) < 2:
+            return tuple([self.weights[place] for place in places])
+        found: tuple[float, ...] = itemgetter(*places)(self.weights)
+        return found
 
     def release(self) -> None:
         """Lets go of the map."""

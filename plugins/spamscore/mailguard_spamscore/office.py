@@ -26,7 +26,7 @@ from .name import Signals
 from .notebook import Notebook
 from .part import fields_of
 from .rehearsal import Kept, pack
-from .relearning import Relearning
+from .relearning import Relearning, Relearnt
 from .rule import Reason, load_rules
 from .school import Outcome, School
 from .vouch import auth_signals, vouched
@@ -216,7 +216,7 @@ class Office:
         """Takes back the lesson of a delivered file, if it was taught with that label."""
         return self.school.undo(arrived(stored, self.hostname), label, account)
 
-    def rebuild(self, account: str, stored: Iterable[bytes]) -> tuple[int, int]:
+    def rebuild(self, account: str, stored: Iterable[bytes]) -> Relearnt:
         """Makes an account's model anew from its journal and these delivered files."""
         return self.school.rebuild(account, (arrived(raw, self.hostname) for raw in stored))
 

@@ -12,9 +12,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .arrival import arrived, digest
 from .journal import Journal
@@ -23,8 +22,7 @@ from .judge import Judge
 _BREATH = 0.002  # seconds left to the server after each message
 
 
-@dataclass(frozen=True, slots=True)
-class Relearnt:
+class Relearnt(NamedTuple):
     """How many lessons were learnt again, and how many are about mail that is gone."""
 
     again: int = 0
@@ -90,7 +88,8 @@ class Relearning:
         for account in self._journal.accounts():
             own, shared = account in names, "" in names
             if own or shared:
-                more = self._account(account, own=own, shared=shared)
+                mail = self._arrived(account)
+                more = learn_again(self._judge, self._journal, account, mail, own=own, shared=shared)
                 again, gone = again + more.again, gone + more.gone
             if self._stop.is_set():
                 return Relearnt(again, gone)
@@ -99,23 +98,32 @@ class Relearning:
             path.with_suffix(".old").unlink(missing_ok=True)
         return Relearnt(again, gone)
 
-    def _account(self, account: str, *, own: bool, shared: bool) -> Relearnt:
-        rows = {row.digest: row for row in self._journal.all(account) if own or row.shared}
-        again = 0
-        for stored in self._stored(account) if rows else ():
+    def _arrived(self, account: str) -> Iterator[bytes]:
+        """Its mail as it arrived, until the server ends."""
+        for stored in self._stored(account):
             if self._stop.wait(_BREATH):
-                break
-            raw = arrived(stored, self._hostname)
-            row = rows.pop(digest(raw), None)
-            if row is None:
-                continue
-            seen = self._judge.look(raw)
-            if own:
-                self._judge.learn(self._judge.kept(seen, row.label, 0.0), account)
-            if shared and row.shared:
-                self._judge.learn(self._judge.kept(seen, row.label))
-            again += 1
-        return Relearnt(again, len(rows))
+                return
+            yield arrived(stored, self._hostname)
+
+
+def learn_again(
+    judge: Judge, journal: Journal, account: str, messages: Iterable[bytes], *, own: bool = True, shared: bool = False
+) -> Relearnt:
+    """Teaches what the journal says of these messages, which are as they arrived: to the ``own`` model of an account,
+    to that of all, or to both."""
+    rows = {row.digest: row for row in journal.all(account) if own or row.shared}
+    again = 0
+    for raw in messages if rows else ():
+        row = rows.pop(digest(raw), None)
+        if row is None:
+            continue
+        seen = judge.look(raw)
+        if own:
+            judge.learn(judge.kept(seen, row.label, 0.0), account)
+        if shared and row.shared:
+            judge.learn(judge.kept(seen, row.label))
+        again += 1
+    return Relearnt(again, len(rows))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from .arrival import digest
 from .journal import Arrival, Journal, Lesson
 from .judge import Circumstance, Judge, Seen
 from .rehearsal import Kept, pack, unpack
+from .relearning import Relearnt, learn_again
 
 _DAY = 86400.0
 MOST_SHARED_A_DAY = 40
@@ -127,18 +128,10 @@ class School:
             self.journal.done(row.account, row.digest)
         return len(rows)
 
-    def rebuild(self, account: str, messages: Iterable[bytes]) -> tuple[int, int]:
-        """Makes an account's model anew from its journal; ``messages`` are all that may be in it, as they arrived.
-        Returns how many lessons were learnt again and how many messages are gone."""
-        rows = {row.digest: row for row in self.journal.all(account)}
+    def rebuild(self, account: str, messages: Iterable[bytes]) -> Relearnt:
+        """Makes an account's model anew from its journal; ``messages`` are all that may be in it, as they arrived."""
         self.judge.clear(account)
-        found = 0
-        for raw in messages:
-            row = rows.pop(digest(raw), None)
-            if row:
-                self.judge.learn(self.judge.kept(self.judge.look(raw), row.label, 0.0), account)
-                found += 1
-        return found, len(rows)
+        return learn_again(self.judge, self.journal, account, messages)
 
     def _share(self, account: str, now: float) -> float:
         day, ever, others = self.journal.shared(account, now - _DAY)
