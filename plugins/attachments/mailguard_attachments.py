@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pydantic import Field
 
@@ -105,7 +105,7 @@ def check_message(ctx: Context[AttachmentsOptions], session: Session, message: M
 
 
 @contextlib.contextmanager
-def _unpacked(pieces: Iterable[bytes], folder: Path) -> Iterator[bytes | mmap]:
+def _unpacked(pieces: Iterable[bytes], folder: Path) -> Iterator[bytes | _Mapped]:
     """A large attachment in a file without a name, mapped."""
     import tempfile  # heavy, and seldom needed
 
@@ -113,37 +113,19 @@ def _unpacked(pieces: Iterable[bytes], folder: Path) -> Iterator[bytes | mmap]:
         for piece in pieces:
             file.write(piece)
         file.flush()
-        with mmap(file.fileno(), 0, access=ACCESS_READ) as whole:
+        with _Mapped(file.fileno(), 0, access=ACCESS_READ) as whole:
             yield whole
 
 
-class _Mapped(io.RawIOBase):
-    """A mapped file as the archive readers want it."""
-
-    def __init__(self, data: mmap) -> None:
-        self._data = data
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
+class _Mapped(mmap):
+    """A mapped file as the archive readers want it; mmap has this method from Python 3.13 on."""
 
     def seekable(self) -> bool:
         return True
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
-        return self._at
 
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        piece = self._data[self._at : self._at + len(view)]
-        view[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
-
-
-def _file(data: bytes | mmap) -> IO[bytes]:
-    return io.BytesIO(data) if isinstance(data, bytes) else io.BufferedReader(_Mapped(data))
+def _file(data: bytes | _Mapped) -> IO[bytes] | _Mapped:
+    return io.BytesIO(data) if isinstance(data, bytes) else data
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +150,7 @@ class _Search:
     files: int = 0
     octets: int = 0
 
-    def look(self, path: str, data: bytes | mmap, depth: int) -> None:
+    def look(self, path: str, data: bytes | _Mapped, depth: int) -> None:
         """Judges a file by name and content, then looks into it."""
         self.files += 1
         if self.files > self.options.max_files:
@@ -190,7 +172,7 @@ class _Search:
         if len(self.found) < 100:
             self.found.append(Found(word, path, why))
 
-    def _danger(self, name: str, ending: str, data: bytes | mmap) -> str:
+    def _danger(self, name: str, ending: str, data: bytes | _Mapped) -> str:
         if ending in self.options.allow:
             return ""
         if _HIDDEN.search(name):
@@ -200,7 +182,7 @@ class _Search:
         kind = _program(data[:_HEAD])
         return f"is {kind}, whatever its name says" if kind else ""
 
-    def _look_inside(self, path: str, data: bytes | mmap, depth: int) -> None:
+    def _look_inside(self, path: str, data: bytes | _Mapped, depth: int) -> None:
         kind = _archive(data[:_HEAD])
         if not kind:
             return
@@ -218,7 +200,7 @@ class _Search:
             inner = re.sub(r"(?i)\.(gz|bz2|xz|lzma)$", "", inner)
             self.look(f"{path}/{inner.rpartition('/')[2]}", self._unpack(kind, data), depth + 1)
 
-    def _zip(self, path: str, data: bytes | mmap, depth: int) -> None:
+    def _zip(self, path: str, data: bytes | _Mapped, depth: int) -> None:
         with zipfile.ZipFile(_file(data)) as archive:
             for info in archive.infolist():
                 inner = f"{path}/{info.filename}"
@@ -242,7 +224,7 @@ class _Search:
         self._count(len(head))
         self.look(inner, head, depth + 1)
 
-    def _tar(self, data: bytes | mmap) -> Iterator[tuple[str, bytes]]:
+    def _tar(self, data: bytes | _Mapped) -> Iterator[tuple[str, bytes]]:
         import tarfile  # heavy, and seldom needed
 
         try:
@@ -256,7 +238,7 @@ class _Search:
         except tarfile.TarError as error:
             raise ValueError(str(error)) from error
 
-    def _unpack(self, kind: str, data: bytes | mmap) -> bytes:
+    def _unpack(self, kind: str, data: bytes | _Mapped) -> bytes:
         most = self.options.max_unpacked - self.octets + 1
         packed = data[: 2 * most]  # enough, however badly it was packed
         if kind == "gz":
