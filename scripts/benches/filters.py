@@ -6,13 +6,11 @@ rspamd runs hundreds of rules more than we do: say so wherever the ratio is quot
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import harness
@@ -32,7 +30,7 @@ def rows() -> Iterator[Row]:
         line = [sys.executable, "make_corpus.py", str(corpus), "--count", "100", "--sizes", "10000"]
         subprocess.run(line, cwd=SHARED / "bench", check=True)
         with (
-            _names(base),
+            harness.names(base),
             harness.rival(base, "postfix", "dovecot", "rspamd"),
             harness.ours(base / "ours", users=USERS, policy=all_checks(*LISTS), settings=SETTINGS) as server,
         ):
@@ -81,14 +79,3 @@ def _send(base: Path, corpus: Path, domain: str, port: int, sessions: int) -> di
     if result.get("errors"):
         raise SystemExit(f"{domain}: {result['errors']} errors: {result.get('error_samples')}")
     return {"rate": result.get("delivered_rate") or result["rate"], "p50": result["data_ms"]["p50"]}
-
-
-@contextmanager
-def _names(base: Path) -> Iterator[None]:
-    """The DNS of the corpus's sender, on 127.5.3.1."""
-    script, environment = str(SHARED / "bench/peers/dns.sh"), {**os.environ, "BASE": str(base)}
-    subprocess.run(["bash", script, "start"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        subprocess.run(["bash", script, "stop"], env=environment, check=False)

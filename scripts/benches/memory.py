@@ -38,9 +38,9 @@ def _load(port: int, recipient: str) -> None:
 
 def _rivals(base: Path) -> tuple[int, int, str]:
     try:
-        harness.need("postfix", "dovecot", "rspamd", "redis-server")
+        harness.need("postfix", "dovecot", "rspamd", "redis-server", "dnsmasq")
         base.mkdir(mode=0o755)
-        with harness.rival(base, "dovecot", "postfix", "rspamd"):
+        with harness.names(base), harness.rival(base, "dovecot", "postfix", "rspamd"):
             time.sleep(2)
             files = ("dovecot/run/master.pid", "postfix/spool/pid/master.pid", "rspamd/pid", "rspamd/redis.pid")
             pids = [int((base / name).read_text().split()[0]) for name in files]
