@@ -164,11 +164,16 @@ class Recorder:
                 self.prune()
 
     def _encoded(self, batch: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-        """With rows ready to be written; rests now and then, so that sessions need not wait for Python's lock."""
-        for number, (kind, item) in enumerate(batch, 1):
-            yield kind, _encode(item) if kind == "verdict" else item
-            if number % _AT_ONCE == 0 and not self._stopping:
-                time.sleep(_REST)
+        """With rows ready to be written; rests now and then while it makes them, so that sessions need not wait for
+        Python's lock. What is ready already waits for nothing: thousands of events may come at once."""
+        made = 0
+        for kind, item in batch:
+            if kind == "verdict":
+                item = _encode(item)
+                made += 1
+                if made % _AT_ONCE == 0 and not self._stopping:
+                    time.sleep(_REST)
+            yield kind, item
 
     def _write(self, connection: sa.Connection, batch: Sequence[tuple[str, Any]]) -> None:
         verdicts, events = ([row for kind, row in batch if kind == wanted] for wanted in ("verdict", "event"))

@@ -100,6 +100,22 @@ def test_records_are_found_searched_and_pruned(database):
     assert [r.id for r in record.since(database, 0)] == ["M3", "M4"]
 
 
+def test_only_rows_that_are_made_give_others_a_turn(database, monkeypatch):
+    rests = []
+    monkeypatch.setattr("mailguard.pipeline.record.time.sleep", rests.append)
+    recorder = Recorder(database, interval=60, now=lambda: 1000.0)
+    for n in range(95):
+        recorder.note(f"M{n}", "deferred", "ann@x", "451 later")  # a queue that is put off as a whole
+    recorder.flush()
+    assert not rests
+    for n in range(25):
+        recorder.verdict(row(n))
+    recorder.flush()
+    assert len(rests) == 2
+    recorder.stop()
+    assert len(list(record.since(database, 0))) == 25
+
+
 def test_records_wait_while_the_database_is_away_and_the_oldest_go_first(database, monkeypatch):
     recorder = Recorder(database, interval=60, capacity=3)
     monkeypatch.setattr(recorder, "_database", Database(StateSettings(url="sqlite:////nonexistent/x.db"), None))
