@@ -35,15 +35,7 @@ def find(mailbox: SearchableView, key: Key, now: float) -> list[int]:
 
 def _asks_flags(key: Key) -> bool:
     """Whether flags and UIDs tell all that is asked for."""
-    match key:
-        case search.And(keys):
-            return all(_asks_flags(each) for each in keys)
-        case search.Or(left, right):
-            return _asks_flags(left) and _asks_flags(right)
-        case search.Not(inner):
-            return _asks_flags(inner)
-        case _:
-            return isinstance(key, search.Flag | search.Uids | search.All)
+    return all(isinstance(leaf, search.Flag | search.Uids | search.All) for leaf in search.leaves(key))
 
 
 def _mask(roster: Roster, key: Key) -> Mask:
@@ -147,17 +139,10 @@ def _dated(kind: str, relation: str, day: int) -> Condition:
 
 
 def _needs_text(key: Key) -> bool:
-    match key:
-        case search.And(keys):
-            return any(_needs_text(each) for each in keys)
-        case search.Or(left, right):
-            return _needs_text(left) or _needs_text(right)
-        case search.Not(inner):
-            return _needs_text(inner)
-        case search.Header(name, _):
-            return name not in _TERMS
-        case _:
-            return isinstance(key, search.Body | search.Text)
+    return any(
+        leaf.name not in _TERMS if isinstance(leaf, search.Header) else isinstance(leaf, search.Body | search.Text)
+        for leaf in search.leaves(key)
+    )
 
 
 def _test(key: Key) -> TextTest:

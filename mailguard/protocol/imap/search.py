@@ -7,7 +7,7 @@ before a store sees the tree.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -171,14 +171,21 @@ def resolve(key: Key, uids_of: Callable[[Numbers | Recent], Uids]) -> Key:
             return key
 
 
-def uses_modseq(key: Key) -> bool:
-    """Whether MODSEQ is asked for, which turns CONDSTORE on (RFC 7162 §3.1.5)."""
+def leaves(key: Key) -> Iterator[Key]:
+    """The keys that AND, OR and NOT put together."""
     match key:
         case And(keys):
-            return any(uses_modseq(each) for each in keys)
+            for each in keys:
+                yield from leaves(each)
         case Or(left, right):
-            return uses_modseq(left) or uses_modseq(right)
+            yield from leaves(left)
+            yield from leaves(right)
         case Not(inner):
-            return uses_modseq(inner)
+            yield from leaves(inner)
         case _:
-            return isinstance(key, ModSeq)
+            yield key
+
+
+def uses_modseq(key: Key) -> bool:
+    """Whether MODSEQ is asked for, which turns CONDSTORE on (RFC 7162 §3.1.5)."""
+    return any(isinstance(leaf, ModSeq) for leaf in leaves(key))
