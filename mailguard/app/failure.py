@@ -13,11 +13,11 @@ def tell(error: Exception) -> int:
     """
     if os.environ.get("MAILGUARD_TRACEBACK"):
         raise error
-    from mailguard.config.decode import ConfigError, line
+    from mailguard.config.decode import ConfigError
 
     if isinstance(error, ConfigError):
         for problem in error.problems:
-            _say(line(problem))
+            _say(str(problem))
         return 2
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, OSError) and not type(error).__module__.startswith(("mailguard.", "sqlalchemy.")):

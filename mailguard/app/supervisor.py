@@ -27,7 +27,7 @@ from mailguard.app.start import StartError, become, check_key, check_writable, m
 from mailguard.app.trial import trial
 from mailguard.app.watch import SIGNALS
 from mailguard.app.worker import DRAIN, Worker
-from mailguard.config.decode import ConfigError, line
+from mailguard.config.decode import ConfigError
 from mailguard.config.schema import load_config
 from mailguard.delivery.queue import Queue
 from mailguard.net.listening import ListenerSettings, open_socket
@@ -202,7 +202,7 @@ class Supervisor:
             failed = trial(lambda: self._begin(plan))
             problems = [failed] if failed else []
         except ConfigError as error:
-            problems = [line(problem) for problem in error.problems]
+            problems = [str(problem) for problem in error.problems]
         if problems:
             self.texts = known
             for problem in problems:

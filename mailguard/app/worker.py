@@ -17,7 +17,7 @@ from mailguard.app.elected import Elected
 from mailguard.app.parts import Shared, new_id
 from mailguard.app.plan import Plan
 from mailguard.app.upkeep import Upkeep
-from mailguard.config.decode import ConfigError, line
+from mailguard.config.decode import ConfigError
 from mailguard.model.event import Event
 from mailguard.model.reply import Reply
 from mailguard.model.session import Role, Session
@@ -126,7 +126,7 @@ class Worker:
             plan = self._replan()
             parts = build_parts(plan, self._shared)
         except (ConfigError, PluginError) as error:
-            texts = [line(p) for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
+            texts = [str(p) for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
             for text in texts:
                 self._log.error("reload refused, the old configuration stays", reason=text)
             return

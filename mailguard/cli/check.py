@@ -29,7 +29,7 @@ def check(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> int
     from dataclasses import asdict
 
     from mailguard.app.plan import make_plan
-    from mailguard.config.decode import ConfigError, line
+    from mailguard.config.decode import ConfigError
     from mailguard.config.schema import find_config, load_config
 
     path = find_config(config)
@@ -40,14 +40,14 @@ def check(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> int
             click.echo(json.dumps([asdict(problem) for problem in error.problems], indent=2))
         else:
             for problem in error.problems:
-                click.echo(line(problem), err=True)
+                click.echo(problem, err=True)
         return 2
     warnings = _unpublished(plan.config)
     if as_json:
         click.echo(json.dumps([asdict(problem) for problem in warnings], indent=2))
         return 0
     for problem in warnings:
-        click.echo(f"warning: {line(problem)}", err=True)
+        click.echo(f"warning: {problem}", err=True)
     people, checks = len(plan.config.directory.accounts), len(plan.policy.checks)
     click.echo(f"{path}: good ({len(plan.config.directory.domains)} domains, {people} accounts, {checks} checks)")
     return 0

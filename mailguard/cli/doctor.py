@@ -47,7 +47,7 @@ def doctor(config: Path | None, as_json: bool, offline: bool) -> int:
 def examine(path: Path, *, offline: bool = False) -> Iterator[Line]:
     """Every line, as it is found out; a part that cannot be looked at is a line, too."""
     from mailguard.app.plan import make_plan
-    from mailguard.config.decode import ConfigError, line
+    from mailguard.config.decode import ConfigError
     from mailguard.config.schema import load_config
 
     config: Config | None = None
@@ -57,7 +57,7 @@ def examine(path: Path, *, offline: bool = False) -> Iterator[Line]:
         plan = make_plan(config)
     except ConfigError as error:
         for problem in error.problems:
-            yield fail("configuration", line(problem), "`mailguard check` shows this alone")
+            yield fail("configuration", str(problem), "`mailguard check` shows this alone")
     else:
         yield ok("configuration", f"{path}: {len(config.directory.domains)} domains, {len(plan.policy.checks)} checks")
     if config is not None:

@@ -25,15 +25,7 @@ class ConfigError(Exception):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(line(problem) for problem in self.problems))
-
-
-def line(problem: Problem) -> str:
-    """One problem as one line: ``file:line: dotted.path: text (suggestion)``."""
-    where = f"{problem.file}:{problem.line}" if problem.line else problem.file
-    path = f"{problem.path}: " if problem.path else ""
-    hint = f" ({problem.suggestion})" if problem.suggestion else ""
-    return f"{where}: {path}{problem.text}{hint}"
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 def read_source(path: Path, missing: str, texts: Texts | None = None) -> Source:
@@ -62,8 +54,6 @@ def decode(source: Source, model: type[ModelT], overrides: Sequence[str] = ()) -
 def _told(problem: Problem, overrides: Sequence[str]) -> Problem:
     """Names the command line as the place of what was set there."""
     here = any(problem.path == path or problem.path.startswith(path + ".") for path in overrides)
-    key = problem.path.rpartition(".")[2]
-    problem = replace(problem, text=problem.text.removeprefix(f"{key}: "))  # the path says it already
     return replace(problem, file=OVERRIDE, line=0, column=0) if here else problem
 
 

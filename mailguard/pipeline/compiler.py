@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from mailguard.pipeline import source
 from mailguard.pipeline.condition import Condition, ConditionError, Conditions
 from mailguard.pipeline.context import Options, PluginInfo
-from mailguard.pipeline.facts import FACTS, Stage
+from mailguard.pipeline.facts import Stage
 from mailguard.pipeline.policy import Check, Effect, Override, Policy, Rule
 from mailguard.pipeline.registry import ERROR, Plugin, PluginError
 from mailguard.pipeline.schema import (
@@ -24,8 +23,9 @@ from mailguard.pipeline.schema import (
     TestModel,
     parse_action,
 )
-from mailguard.pipeline.shape import shape_problems
+from mailguard.pipeline.shape import shape_problems, well_formed
 from mailguard.pipeline.source import PolicyError, Problem, Source, did_you_mean, flatten
+from mailguard.pipeline.testcase import test_problems
 from mailguard.pipeline.texts import Texts
 from mailguard.pipeline.verdict import Action
 
@@ -42,11 +42,12 @@ def load_policy(
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise PolicyError([Problem(str(path), 1, 1, f"cannot be read: {reason}")]) from None
-    return parse_policy(path.name, text, load, names)
+    return parse_policy(str(path), text, load, names)
 
 
 def parse_policy(name: str, text: str, load: Load, names: Callable[[], Mapping[str, str]] = dict) -> Policy:
-    """Compiles a policy's text. Raises PolicyError with every mistake."""
+    """Compiles a policy's text; mistakes go by the name as it is, decisions by its last part. Raises PolicyError with
+    every mistake."""
     src = Source(name, text)
     return _Loader(src, load, names).policy()
 
@@ -54,12 +55,13 @@ def parse_policy(name: str, text: str, load: Load, names: Callable[[], Mapping[s
 class _Loader:
     def __init__(self, src: Source, load: Load, names: Callable[[], Mapping[str, str]]) -> None:
         self._src = src
+        self._name = PurePath(src.name).name
         self._load = load
         self._names = names
         self._problems: list[Problem] = []
         self._conditions = Conditions()
         self._infos: dict[str, PluginInfo] = {}
-        self._named = {str(raw.get("name") or raw.get("plugin")) for raw in self._raw("check")}
+        self._named = {str(name) for raw in self._raw("check") if (name := raw.get("name") or raw.get("plugin"))}
         tables = [raw.get("checks") for raw in self._raw("override")]
         self._overridden = {name for table in tables if isinstance(table, dict) for name in table}
         self._plugins: dict[str, Plugin] = {}
@@ -71,12 +73,12 @@ class _Loader:
         overrides = tuple(self._override(n, o) for n, o in self._each("override", OverrideModel))
         names = {str(raw.get("name")) for raw in self._raw("rule")}
         for n, test in self._each("test", TestModel):
-            self._test(n, test, names)
+            self._problems += test_problems(self._src, n, test, self._infos, self._named, names)
         self._order(checks)
         if self._problems:
             raise PolicyError(self._problems)
         return Policy(
-            name=self._src.name,
+            name=self._name,
             text=self._src.text,
             general=model.policy,
             checks=tuple(checks),
@@ -100,10 +102,10 @@ class _Loader:
         return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
 
     def _each(self, section: str, model: type[ModelT]) -> Iterator[tuple[int, ModelT]]:
-        """The elements of a section that are well formed: what is wrong with the others has been told already."""
+        """The elements of a section, without what is ill-formed in them: that has been told already."""
         for n, raw in enumerate(self._raw(section)):
-            with suppress(ValidationError):
-                yield n, model.model_validate(raw)
+            if (mended := well_formed(raw, model)) is not None:
+                yield n, mended
 
     def _parse(self, path: source.Path, text: str, where: str) -> Effect:
         try:
@@ -129,7 +131,7 @@ class _Loader:
         self._problems.append(self._src.problem(path, text, hint, value=value))
 
     def _where(self, *path: str | int) -> str:
-        return f"{self._src.name}:{self._src.line(path)}"
+        return f"{self._name}:{self._src.line(path)}"
 
     def _plugin(self, n: int, model: CheckModel) -> Plugin | None:
         path, name = ("check", n, "plugin"), model.name or model.plugin
@@ -228,35 +230,6 @@ class _Loader:
             effects[name] = self._effects(("override", n, "checks", name, "on"), check.on, info)
         return Override(model, effects, self._where("override", n), n)
 
-    def _test(self, n: int, model: TestModel, rules: set[str]) -> None:
-        mappings = {"found", "facts", "header"}
-        flat = {k: v for k, v in model.facts.items() if k in mappings}
-        flat |= dict(flatten({k: v for k, v in model.facts.items() if k not in mappings}))
-        for name, value in flat.items():
-            path: source.Path = ("test", n, "facts", *name.split("."))
-            if name not in FACTS:
-                self._add(path, f'there is no fact "{name}"', did_you_mean(name, FACTS))
-            elif name == "found":
-                self._found(path, value)
-            elif not _fits(FACTS[name].type, value):
-                self._add(path, f"{name} must be of type {FACTS[name].type}", value=True)
-        if model.rule and model.rule not in rules:
-            self._add(("test", n, "rule"), f'there is no rule "{model.rule}"', did_you_mean(model.rule, rules))
-
-    def _found(self, path: source.Path, value: Any) -> None:
-        if not isinstance(value, dict):
-            self._add(path, "found must be a table of plugin = word", value=True)
-            return
-        for plugin, word in value.items():
-            info = self._infos.get(plugin)
-            if info is None and plugin in self._named:
-                continue
-            if info is None:
-                self._add((*path, plugin), f'there is no check "{plugin}"', did_you_mean(plugin, self._named))
-            elif word not in (*info.words, ERROR, "none"):
-                hint = did_you_mean(str(word), [*info.words, ERROR])
-                self._add((*path, plugin), f'{plugin} never finds "{word}"', hint, value=True)
-
     def _order(self, checks: list[Check]) -> None:
         seen: set[str] = set()
         for n, check in enumerate(checks):
@@ -266,13 +239,3 @@ class _Loader:
                     ("check", n), f'the check "{check.name}" must stand below "{late[0]}", whose findings it reads'
                 )
             seen.add(check.name)
-
-
-def _fits(kind: str, value: Any) -> bool:
-    if kind == "list(string)":
-        return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
-    if kind in ("double", "timestamp"):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind.startswith("map"):
-        return isinstance(value, dict)
-    return type(value) is {"string": str, "bool": bool, "int": int}[kind]

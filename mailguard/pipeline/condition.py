@@ -158,6 +158,8 @@ def _explain(text: str, match: re.Match[str] | None, raw: str) -> ConditionError
         return ConditionError(f"{operator} cannot be applied to {overload[2].strip('()')}", line, column)
     if "operand of a select" in what:
         return _unknown(text, line, column, "")
+    if "<EOF>" in what:
+        return ConditionError("the condition ends where more must follow", line, column)
     return ConditionError(what.partition(", expecting")[0].partition(" expecting {")[0], line, column)
 
 

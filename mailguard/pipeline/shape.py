@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailguard.pipeline import source
+from mailguard.pipeline.schema import OverrideModel, RuleModel, TestModel
 from mailguard.pipeline.source import Problem, Source, did_you_mean
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_STAND_INS: dict[type[BaseModel], dict[str, Any]] = {
+    RuleModel: {"name": "", "when": "true", "then": "accept"},
+    OverrideModel: {"recipients": ["*"]},
+    TestModel: {"name": "", "facts": {}, "expect": "accept"},
+}
 
 
 def shape_problems(
@@ -20,6 +29,29 @@ def shape_problems(
         path = (*at, *item["loc"])
         path = tuple(p for n, p in enumerate(path) if not (isinstance(p, str) and p.startswith("function-")))
         yield _shape_problem(src, item, path, model, len(at), of)
+
+
+def well_formed(raw: Mapping[str, Any], model: type[ModelT]) -> ModelT | None:
+    """What is left of a table without its ill-formed parts, and with stand-ins for what must be there, so that
+    mistakes of other kinds are found in it, too; None where too little is left."""
+    for _ in range(2):
+        try:
+            return model.model_validate(raw)
+        except ValidationError as error:
+            lost = [item["loc"] for item in error.errors(include_url=False)]
+            raw = _STAND_INS.get(model, {}) | _without(raw, [loc for loc in lost if loc])
+    return None
+
+
+def _without(raw: Mapping[str, Any], lost: Sequence[source.Path]) -> dict[str, Any]:
+    left = {}
+    for key, value in raw.items():
+        inner = [loc[1:] for loc in lost if loc[0] == key]
+        if not inner:
+            left[key] = value
+        elif isinstance(value, dict) and all(inner):
+            left[key] = _without(value, inner)
+    return left
 
 
 def _shape_problem(
@@ -37,7 +69,7 @@ def _shape_problem(
         known = [part.strip(" '") for part in item["ctx"]["expected"].replace(" or ", ",").split(",")]
         return src.problem(path, f'"{item["input"]}" is not possible here', did_you_mean(str(item["input"]), known),
                            value=True)  # fmt: skip
-    return src.problem(path, f"{key}: {text[:1].lower()}{text[1:]}", value=True)
+    return src.problem(path, f"{text[:1].lower()}{text[1:]}", value=True)
 
 
 def _fields(model: type[BaseModel], path: source.Path) -> list[str]:

@@ -24,7 +24,8 @@ _AT_LINE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a file; lines and columns count from 1, ``path`` is the dotted way to the key."""
+    """One mistake in a file; lines and columns count from 1 (0: the file as a whole), ``path`` is the dotted way to
+    the key. As text: ``file:line:column: dotted.path: text (suggestion)``."""
 
     file: str
     line: int
@@ -34,8 +35,10 @@ class Problem:
     path: str = ""
 
     def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        path = f"{self.path}: " if self.path else ""
         hint = f" ({self.suggestion})" if self.suggestion else ""
-        return f"{self.file}:{self.line}:{self.column}: {self.text}{hint}"
+        return f"{where}: {path}{self.text}{hint}"
 
 
 class PolicyError(Exception):

@@ -55,7 +55,7 @@ def test_json_and_exit_codes(config: Path, capsys: pytest.CaptureFixture[str]) -
     assert found[0] == {"area": "configuration", "mark": "ok", "text": found[0]["text"], "cure": ""}
     config.with_name("policy.toml").write_text("[skore]\n")
     assert run(["doctor", "--offline", "-c", str(config)]) == 2
-    assert "policy.toml:1: " in capsys.readouterr().out
+    assert "policy.toml:1:1: skore: " in capsys.readouterr().out
     assert run(["doctor", "-c", str(config.with_name("nowhere.toml"))]) == 2
 
 

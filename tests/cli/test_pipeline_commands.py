@@ -175,7 +175,7 @@ def test_policy_diff_replays_what_was_stored(received):
 def test_a_bad_policy_ends_a_command_with_every_mistake(home):
     (home / "policy.toml").write_text('[[check]]\nplugin = "skelton"\nmod = "off"\n')
     told = run(home, policy, "test", code=2)
-    assert 'policy.toml:3:1: there is no setting "mod" (did you mean "mode"?)' in told
+    assert 'policy.toml:3:1: check.0.mod: there is no setting "mod" (did you mean "mode"?)' in told
 
 
 def test_try_delivers_nothing_and_explains(home):

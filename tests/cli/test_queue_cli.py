@@ -123,7 +123,7 @@ def test_no_queue_is_one_line(tmp_path: Path) -> None:
 def test_a_mistake_in_the_configuration_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "mailguard.toml").write_text('hostname = "mail.office.test"\n[queue]\nfirst_retri = 5\n')
     told = run(tmp_path, "list", code=2)
-    assert "mailguard.toml:3: queue.first_retri" in told and 'did you mean "first_retry"?' in told
+    assert "mailguard.toml:3:1: queue.first_retri" in told and 'did you mean "first_retry"?' in told
 
 
 def test_the_configuration_may_be_named_behind_the_command(office: Path) -> None:

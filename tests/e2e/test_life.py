@@ -46,7 +46,7 @@ def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
     policy.write_text(policy.read_text().replace('plugin = "dkim"', 'plugin = "dkin"'))
     server.signal(signal.SIGHUP)
     line = server.wait_for("reload refused, the old configuration stays")
-    assert 'policy.toml:26: check.1.plugin: there is no plugin \\"dkin\\" (did you mean \\"dkim\\"?)' in line
+    assert 'policy.toml:26:11: check.1.plugin: there is no plugin \\"dkin\\" (did you mean \\"dkim\\"?)' in line
     assert second in server.workers() and len(server.workers()) == 2
     assert server.stop() == 0
     server.wait_for("stopped")

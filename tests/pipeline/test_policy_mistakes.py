@@ -17,10 +17,11 @@ BAD = Path(__file__).parents[1] / "badconfig" / "policy"
 def test_every_mistake_is_told_with_its_place(kit, path):
     with pytest.raises(PolicyError) as caught:
         load_policy(path, kit.load, lambda: {"spf": "", "dmarc": "", "greylist": ""})
+    told = f"{caught.value}\n".replace(f"{BAD}/", "")
     expected = path.with_suffix(".txt")
     if os.environ.get("MAILGUARD_GOLDEN") == "write":
-        expected.write_text(f"{caught.value}\n", "utf-8")
-    assert f"{caught.value}\n" == expected.read_text("utf-8")
+        expected.write_text(told, "utf-8")
+    assert told == expected.read_text("utf-8")
 
 
 def test_a_file_that_cannot_be_read(kit, tmp_path):
