@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
-from mailguard.store.maildir import sync_folder, write_file
+from mailguard.store import durable
 
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 _MAP_FROM = 1 << 20  # octets: below, reading is cheaper than mapping
@@ -44,7 +44,8 @@ class BodyFolder:
             raise ValueError(f"{wanted!r} cannot name a queue file")
         stem = self._create(wanted, message)
         try:
-            sync_folder(self.folder)
+            if not durable.keeps_order(self.folder.stat().st_dev):  # where it does, the file's fsync did both
+                durable.sync_folder(self.folder)
         except BaseException:
             self.discard(stem)
             raise
@@ -55,7 +56,7 @@ class BodyFolder:
         for n in range(1, 100):
             stem = wanted if n == 1 else f"{wanted}-{n}"
             with contextlib.suppress(FileExistsError):
-                write_file(self.path(stem), message.chunks())
+                durable.write(self.path(stem), message.chunks())
                 return stem
         raise FileExistsError(f"{wanted} is in the queue a hundred times")
 

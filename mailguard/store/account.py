@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mailguard.store import content, maildir
+from mailguard.store import content, durable, maildir
 from mailguard.store.announcer import Announcer
 from mailguard.store.folder import FolderTree, MailboxExistsError, MailboxInfo, MailboxNameError
 from mailguard.store.grave import Buried, Grave
@@ -152,13 +152,14 @@ class AccountStore(FolderTree):
         size = sum(map(len, chunks))
         wire_size = size if crlf else content.wire_size(chunks)
         base = maildir.unique_base(self._host, size, wire_size=wire_size, ident=ident)
+        spooled, file = f"{path}/tmp/{base}", f"{path}/new/{base}"
         try:
-            maildir.write_file(f"{path}/tmp/{base}", chunks)
+            durable.put(spooled, file, chunks)
         except FileNotFoundError:  # somebody has removed the mailbox since it was looked at
             self._sound.discard(path)
             self._deliverable(name)
-            maildir.write_file(f"{path}/tmp/{base}", chunks)
-        file = self._publish(path, base)
+            durable.put(spooled, file, chunks)
+        self._arrived(path, file)
         self._took(size, 1)
         return file
 
@@ -169,17 +170,15 @@ class AccountStore(FolderTree):
         base = maildir.unique_base(
             self._host, os.stat(source).st_size, wire_size=maildir.stated_size(source), ident=ident
         )
-        os.link(source, f"{path}/tmp/{base}")
-        return self._publish(path, base)
-
-    def _publish(self, path: Path, base: str) -> str:
-        """Moves a complete file from ``tmp`` to ``new``; tells the index, so that the first reader need not read the
-        message, and those who wait for mail."""
         file = f"{path}/new/{base}"
-        maildir.publish(f"{path}/tmp/{base}", file)
+        durable.put_link(source, file)
+        self._arrived(path, file)
+        return file
+
+    def _arrived(self, path: Path, file: str) -> None:
+        """Tells the index, so that the first reader need not read the message, and those who wait for mail."""
         self._announcer.add(self._index, file)
         self._bell.ring(path)
-        return file
 
     def _deliverable(self, name: str) -> Path:
         path = self._path(name)

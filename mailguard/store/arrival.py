@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from mailguard.store import content, maildir, uidlist
+from mailguard.store import content, durable, maildir, uidlist
 from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.snapshot import NewMessage
@@ -39,7 +39,7 @@ class Incoming(NamedTuple):
 
 
 def _write(file: Incoming, message: NewMessage) -> None:
-    maildir.write_file(file.path, message.chunks, mtime=message.date)
+    durable.write(file.path, message.chunks, mtime=message.date)
 
 
 class Receiving(SearchableView):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mailguard.store import maildir, uidlist
+from mailguard.store import durable, maildir, uidlist
 from mailguard.store.account import AccountStore
 from mailguard.store.standing import MODSEQ_FILE, first_modseq
 
@@ -59,7 +59,7 @@ def write_backup(
             file.flush()
             os.fsync(file.fileno())
         os.rename(beside, target)
-        maildir.sync_folder(target.absolute().parent)
+        durable.sync_folder(target.absolute().parent)
     finally:
         shutil.rmtree(frozen, ignore_errors=True)
         beside.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def restore_account(file: Path, root: Path) -> int:
             _leave_a_gap(folder)
         os.sync()
         os.rename(beside, root)
-        maildir.sync_folder(root.parent)
+        durable.sync_folder(root.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return count

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mailguard.protocol.imap.mailboxname import decode_name, encode_name
-from mailguard.store import maildir
+from mailguard.store import durable, maildir
 from mailguard.store.grave import Grave
 from mailguard.store.index import Index
 from mailguard.store.mailbox import Mailbox
@@ -164,7 +164,7 @@ class FolderTree:
             raise MailboxExistsError(f"mailbox {name!r} exists already")
         maildir.create(path)
         (path / "maildirfolder").touch()
-        maildir.sync_folder(self.root)
+        durable.sync_folder(self.root)
         if special_use:
             write_uses(self.root, read_uses(self.root) | {canonical(name): special_use})
 
@@ -208,7 +208,7 @@ class FolderTree:
             self._forget(name, renamed)
         uses = read_uses(self.root)
         write_uses(self.root, {dict(moves).get(name, name): use for name, use in uses.items()})
-        maildir.sync_folder(self.root)
+        durable.sync_folder(self.root)
 
     def _forget(self, name: str, renamed: str = "") -> None:
         with self._lock:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailguard.store import durable
+
 LETTERS = {"D": "\\Draft", "F": "\\Flagged", "P": "$Forwarded", "R": "\\Answered", "S": "\\Seen", "T": "\\Deleted"}
 FOLDERS = ("tmp", "new", "cur")  # in the order of their making: where ``cur`` is, the others are
 _TMP_LIFE = 36 * 3600  # seconds; older files in tmp belong to nobody
@@ -20,7 +22,6 @@ _WIRE_SIZE = re.compile(r",W=(\d+)(?=[,:]|\Z)")
 _IDENT = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _IDENT_IN_NAME = re.compile(r"\d+\.M\d+P\d+Q\d+I([A-Za-z0-9-]+)\.")
 _MAX_BASE = 255 - len(":2,DFPRST") - 26  # octets
-_MOST_CHUNKS = 1000  # in one writev; Linux takes 1024
 _counter = itertools.count()
 
 
@@ -111,30 +112,6 @@ def is_maildir(path: Path) -> bool:
     return os.path.isdir(f"{path}/cur")
 
 
-def write(path: Path, base: str, chunks: Iterable[bytes | memoryview], *, mtime: float | None = None) -> Path:
-    """Writes a message to ``tmp`` and fsyncs it. Raises OSError, leaving nothing behind."""
-    target = path / "tmp" / base
-    write_file(target, chunks, mtime=mtime)
-    return target
-
-
-def write_file(target: Path | str, chunks: Iterable[bytes | memoryview], *, mtime: float | None = None) -> None:
-    """Writes a file that is not there yet and fsyncs it. Raises OSError, leaving nothing behind."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            _write_all(descriptor, chunks)
-            if mtime is not None:
-                os.utime(descriptor, (mtime, mtime))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(target)
-        raise
-
-
 def link(source: str, target: str) -> None:
     """A hard link, or a copy where the file system cannot link, with its times. Raises OSError."""
     try:
@@ -143,39 +120,7 @@ def link(source: str, target: str) -> None:
         raise
     except OSError:
         with open(source, "rb") as file:
-            write_file(target, [file.read()], mtime=os.fstat(file.fileno()).st_mtime)
-
-
-def _write_all(descriptor: int, chunks: Iterable[bytes | memoryview]) -> None:
-    left = [memoryview(chunk) for chunk in chunks]
-    while left:
-        count = os.writev(descriptor, left[:_MOST_CHUNKS])
-        while left and count >= len(left[0]):
-            count -= len(left.pop(0))
-        if count:
-            left[0] = left[0][count:]
-
-
-def publish(spooled: Path | str, target: Path | str) -> None:
-    """Renames a fsynced file to its place and fsyncs the folder: from here on it survives a power cut. Raises OSError,
-    leaving nothing behind: whoever sent the message will send it again."""
-    try:
-        os.rename(spooled, target)
-        sync_folder(os.path.dirname(target))
-    except OSError:
-        for path in (spooled, target):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        raise
-
-
-def sync_folder(folder: Path | str) -> None:
-    """Makes renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            durable.write(target, [file.read()], mtime=os.fstat(file.fileno()).st_mtime)
 
 
 def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
