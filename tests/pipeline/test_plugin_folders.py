@@ -25,6 +25,7 @@ def project():
 def test_it_is_packaged(name, project):
     own = tomllib.loads((ROOT / "plugins" / name / "pyproject.toml").read_text("utf-8"))
     assert own["project"]["name"] == f"mailguard-{name}"
+    assert "pytest" in own["tool"], "in a checkout its tests would read the settings of ours"
     entry = own["project"]["entry-points"]["mailguard"]
     assert entry[name] == project["project"]["entry-points"]["mailguard"][name]
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]

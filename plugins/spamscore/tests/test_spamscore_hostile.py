@@ -8,6 +8,9 @@ import time
 from zlib import crc32
 
 import pytest
+
+pytest.importorskip("hypothesis")
+
 from hypothesis import given
 from hypothesis import strategies as st
 
