@@ -122,7 +122,8 @@ def _because(record: Record) -> str:
     line = f" ({where})" if where else ""
     kind, _, name = source.partition(" ")
     if source == SERVER:
-        return "by the server itself, no policy was asked"
+        said = record.reply.split(" ", 2)[2:]  # without the codes
+        return ": ".join(["by the server itself, no policy was asked", *said])
     if source == "default":
         return "because nothing spoke against it"
     if kind == "check":

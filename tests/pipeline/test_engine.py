@@ -257,7 +257,8 @@ def test_what_the_server_refuses_by_itself_is_recorded_too(kit):
     assert (second.stage, second.reply) == ("message", "554 5.4.6 a mail loop")
     (third,) = record.find(kit.database, "S-busy")
     assert (third.stage, third.action, third.peer_ip) == ("client", "defer", "198.51.100.7")
-    assert summary(first) == ("The recipient x@example.org was refused by the server itself, no policy was asked.")
+    told = "The recipient x@example.org was refused by the server itself, no policy was asked"
+    assert summary(first) == f"{told}: there is no such mailbox here."
     refused = [event for event in kit.events if isinstance(event, Refused)]
     assert [(e.stage, e.rcpt_to, str(e.reply)[:3]) for e in refused] == [
         ("recipient", "x@example.org", "550"),
