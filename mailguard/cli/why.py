@@ -60,6 +60,7 @@ def names_in(path: Path) -> list[str]:
 
 
 @click.command()
+@click.argument("words", nargs=-1)
 @click.option("--from", "sender", default="", help="part of the sender's address, of the envelope or the author")
 @click.option("--to", "recipient", default="", help="part of a recipient's address")
 @click.option("--subject", default="", help="words of the subject")
@@ -71,6 +72,7 @@ def names_in(path: Path) -> list[str]:
 @json_option
 @config_option
 def trace(
+    words: tuple[str, ...],
     sender: str,
     recipient: str,
     subject: str,
@@ -82,8 +84,12 @@ def trace(
     as_json: bool,
     config: Path | None,
 ) -> None:
-    """Find messages and refusals by sender, recipient, subject, time and outcome."""
+    """Find messages and refusals by sender, recipient, subject, time and outcome.
+
+    Each of WORDS may stand in any of the addresses or in the subject.
+    """
     query = record.Query(
+        words=" ".join(words),
         sender=sender,
         recipient=recipient,
         subject=subject,

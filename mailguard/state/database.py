@@ -99,8 +99,13 @@ class Database:
 def _prepare_sqlite(raw: Any, _record: Any) -> None:
     raw.isolation_level = None  # we say BEGIN ourselves
     use_wal(raw, 10)
+    raw.create_function("lower", 1, _lower, deterministic=True)  # its own knows ASCII only
     for pragma in ("busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-256"):
         raw.execute(f"PRAGMA {pragma}")
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -89,8 +89,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for; empty fields are not asked for. ``since`` and ``until`` are Unix times."""
+    """What to look for; empty fields are not asked for. Each of ``words`` may stand in any address or in the subject;
+    ``since`` and ``until`` are Unix times."""
 
+    words: str = ""
     sender: str = ""
     recipient: str = ""
     subject: str = ""
@@ -122,6 +124,9 @@ def find(database: Database, name: str) -> list[Record]:
 def search(database: Database, wanted: Query) -> list[Record]:
     """The newest records that fit, newest first, without their events."""
     query = sa.select(verdict).order_by(_V.at.desc()).limit(wanted.limit)
+    for word in wanted.words.split():
+        anywhere = (_V.mail_from, _V.author, _V.rcpt, _V.subject)
+        query = query.where(sa.or_(*(_contains(column, word) for column in anywhere)))
     if wanted.sender:
         query = query.where(sa.or_(_contains(_V.mail_from, wanted.sender), _contains(_V.author, wanted.sender)))
     if wanted.recipient:

@@ -63,7 +63,7 @@ def received(home: Path) -> Path:
         recorder=recorder,
     )
     engine.start()
-    for n, subject in enumerate(["Hello", "BIG SHOUTING", "WIN THE RAFFLE"]):
+    for n, subject in enumerate(["Hellö Ännchen", "BIG SHOUTING", "WIN THE RAFFLE"]):
         session, envelope = make_session(), make_envelope(id=f"M{n}")
         message = make_message(raw=f"From: alice@example.net\nSubject: {subject}\nMessage-ID: <{n}@example.net>\n\nx\n")
         mail = engine.connect(session).mail(session, envelope)
@@ -108,6 +108,9 @@ def test_trace_searches(received):
     assert run(received, trace, "--subject", "shouting big").count("\n") == 2
     assert "M2" in run(received, trace, "--action", "reject")
     assert len(json.loads(run(received, trace, "--from", "ALICE", "--to", "bob", "--json"))) == 3
+    assert len(json.loads(run(received, trace, "alice", "the", "BOB@", "--json"))) == 1
+    assert "M0" in run(received, trace, "--subject", "ÄNNCHEN hellÖ")
+    assert run(received, trace, "carol") == "nothing found\n"
     assert run(received, trace, "--since", "2030-01-01") == "nothing found\n"
     assert "neither like 7d" in run(received, trace, "--since", "yesterday", code=2)
 
