@@ -14,10 +14,11 @@ def opener(stores: MailStore, directory: Directory) -> Callable[[Account], Accou
     """What opens an account's mail, with its limits and with what is shared with it."""
 
     def owner(account: Account) -> Owner:
-        return Owner(account.key, account.maildir, Limits(account.quota, account.quota_messages))
+        return Owner(account.key, account.maildir, Limits(account.quota, account.quota_messages), account.seen_apart)
 
     def open_store(account: Account) -> AccountStore:
         shared = {str(each.address): owner(each) for each in directory.shared_with(account)}
-        return stores.open(*owner(account), shared)
+        key, maildir, limits, _ = owner(account)
+        return stores.open(key, maildir, limits, shared)
 
     return open_store

@@ -27,7 +27,7 @@ class Domain:
 class Account:
     """A mailbox owner. ``maildir`` is the folder of the INBOX; quotas of 0 mean none; ``send_as`` holds address
     keys and ``*@domain`` patterns; ``members`` the address keys of those who see a shared mailbox, in which
-    nobody signs in."""
+    nobody signs in; ``seen_apart`` says that each of them has a \\Seen of his own."""
 
     address: Address
     name: str = ""
@@ -38,6 +38,7 @@ class Account:
     send_as: frozenset[str] = frozenset()
     shared: bool = False
     members: frozenset[str] = frozenset()
+    seen_apart: bool = False
     hide_capabilities: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -244,7 +245,10 @@ def _accounts(
         address = Address.parse(group.address)
         members = frozenset(Address.parse(member).key for member in group.members)
         folder = maildir_path(data_dir, address)
-        account = Account(address, group.name, folder, quota=group.quota, shared=True, members=members)
+        account = Account(
+            address, group.name, folder, quota=group.quota, shared=True, members=members,
+            seen_apart=group.seen_per_member,
+        )  # fmt: skip
         yield account, tuple(map(Address.parse, group.aliases))
 
 

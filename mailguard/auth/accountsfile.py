@@ -75,6 +75,9 @@ class SharedEntry(_Model):
     members: tuple[AddressText, ...] = Field(description="the accounts that see it and may send as it", min_length=1)
     aliases: tuple[AddressText, ...] = Field(default=(), description="further addresses of this mailbox")
     quota: Octets = Field(default=0, description="storage, such as `5G`; 0: no limit")
+    seen_per_member: bool = Field(
+        default=False, description="whether each member has read and unread mail of his own; else all have the same"
+    )
 
 
 class AccountsFile(_Model):

@@ -22,7 +22,7 @@ from mailguard.store.standing import MODSEQ_FILE, first_modseq
 MANIFEST = "manifest.json"
 _VERSION = 1
 _MEMBER = re.compile(
-    r"mail/(?:\.[^/]+/)?(?:cur/[^/]+|dovecot-uidlist|dovecot-keywords|subscriptions|mailguard-[a-z-]+)\Z"
+    r"mail/(?:\.[^/]+/)?(?:cur/[^/]+|dovecot-uidlist|dovecot-keywords|subscriptions|mailguard-[a-z-]+|mailguard-seen-[^/]+)\Z"
 )
 UID_GAP = 1_000_000
 """UIDs left out by a restore: mail that came after the backup may have had some of them."""

@@ -59,9 +59,9 @@ class Alphabet:
         """The flags as FETCH prints them, without parentheses."""
         return flags_of(letters, self.keywords)
 
-    def change(self, mode: str, flags: Sequence[str]) -> Callable[[str], tuple[str, str]]:
+    def change(self, mode: str, flags: Sequence[str], *, keep: str = "") -> Callable[[str], tuple[str, str]]:
         """What ``+``, ``-`` or ``=`` these flags makes of the info part of a file name (``2,FS``): the new info part,
-        and the flags as printed."""
+        and the flags as printed. The letters to ``keep`` stay where they are."""
         wanted = set(self.letters(flags))
         if mode == "-" and any(flag.lower() == _FORWARDED for flag in flags):
             wanted.add("P")
@@ -70,7 +70,8 @@ class Alphabet:
         def changed(info: str) -> tuple[str, str]:
             if info not in known:
                 had, comma, foreign = info[2:].partition(",") if info.startswith("2,") else ("", "", "")
-                new = "".join(sorted(_combine(set(had), wanted, mode, len(self.keywords))))
+                letters = _combine(set(had), wanted, mode, len(self.keywords)) | (set(had) & set(keep))
+                new = "".join(sorted(letters))
                 same = new == had and info.startswith("2,")
                 known[info] = (info if same else f"2,{new}{comma}{foreign}"), self.printed(new)
             return known[info]

@@ -13,9 +13,11 @@ from typing import Any
 
 from mailguard.protocol.imap.mailboxname import decode_name, encode_name
 from mailguard.store import durable, maildir
+from mailguard.store.forget import forget_mailbox
 from mailguard.store.grave import Grave
 from mailguard.store.index import Index
 from mailguard.store.mailbox import Mailbox
+from mailguard.store.member import MemberMailbox
 from mailguard.store.share import ALL_RIGHTS, NAMESPACE, Shares
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.subscription import SEPARATOR, read_subscriptions, read_uses, write_subscriptions, write_uses
@@ -57,7 +59,7 @@ class FolderTree:
         self._host = maildir.host_part(host)
         self._bell = bell or Bell()
         self._lock = threading.Lock()
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes: dict[str, dict[str, Mailbox]] = {}  # by name and member
         self._unreadable: set[str] = set()  # folders that the log was told of
 
     def make(self, new_subscribed: Iterable[str]) -> None:
@@ -91,21 +93,23 @@ class FolderTree:
         path = self._path(name)
         return "" if path == self.root else path.name
 
-    def mailbox(self, name: str) -> Mailbox:
-        """The mailbox of this name. Raises NoSuchMailboxError, MailboxNameError."""
+    def mailbox(self, name: str, member: str = "") -> Mailbox:
+        """The mailbox of this name; for a ``member`` of several with a \\Seen of his own, if one is named. Raises
+        NoSuchMailboxError, MailboxNameError."""
         if shared := self.shares.find(name):
-            return shared[0].mailbox(shared[1])
+            return shared[0].mailbox(shared[1], self.shares.reader(name))
         path = self._path(name)
         if not maildir.is_maildir(path):
             raise NoSuchMailboxError(f"there is no mailbox {name!r}")
         with self._lock:
-            name = canonical(name)
-            if name not in self._mailboxes:
+            known = self._mailboxes.setdefault(canonical(name), {})
+            if member not in known:
                 maildir.mend(path)
-                made = Mailbox(self._index, path, name, self._host, self._bell)
+                place = (self._index, path, canonical(name), self._host, self._bell)
+                made = MemberMailbox(*place, member) if member else Mailbox(*place)
                 made.grave, made.admit, made.log = self.grave, self.admit, self._log
-                self._mailboxes[name] = made
-            return self._mailboxes[name]
+                known[member] = made
+            return known[member]
 
     def rights(self, name: str) -> str:
         """What this account may do with a mailbox, in the letters of RFC 4314 §2.1."""
@@ -220,8 +224,7 @@ class FolderTree:
                 return
             row = db.execute("SELECT id FROM mailbox WHERE name = ?", (name,)).fetchone()
             if row:
-                for table, column in (("message", "id >> 32"), ("expunged", "id >> 32"), ("mailbox", "id")):
-                    db.execute(f"DELETE FROM {table} WHERE {column} = ?", row)
+                forget_mailbox(db, row[0])
 
     @staticmethod
     def mailbox_of(folder: str) -> str:

@@ -32,6 +32,7 @@ def forget(db: sqlite3.Connection, path: str, state: State, rows: Iterable[Row])
         state.count(row.flags, row.size, -1)
         ids.append(state.first + row.uid)
     db.executemany("DELETE FROM message WHERE id=?", [(id,) for id in ids])
+    db.executemany("DELETE FROM seen WHERE id=?", [(id,) for id in ids])
     db.executemany("INSERT OR REPLACE INTO expunged VALUES (?, ?)", [(id, modseq) for id in ids])
     _forget_old(db, state)
 
@@ -47,11 +48,12 @@ def _forget_old(db: sqlite3.Connection, state: State) -> None:
         db.execute("DELETE FROM expunged WHERE id BETWEEN ? AND ? AND modseq <= ?", (*span, state.floor))
 
 
-def forget_mailbox(db: sqlite3.Connection, state: State) -> None:
+def forget_mailbox(db: sqlite3.Connection, id: int) -> None:
     """Takes a mailbox out of the index, as if it had never been looked at."""
-    for table in ("message", "expunged"):
-        db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (state.first, state.last))
-    db.execute("DELETE FROM mailbox WHERE id = ?", (state.id,))
+    for table in ("message", "expunged", "seen"):
+        db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (id << 32, (id << 32) + 0xFFFFFFFF))
+    db.execute("DELETE FROM reader WHERE mailbox = ?", (id,))
+    db.execute("DELETE FROM mailbox WHERE id = ?", (id,))
 
 
 def compact(path: str, db: sqlite3.Connection, state: State) -> None:

@@ -19,7 +19,7 @@ from mailguard.store import content, textpack
 from mailguard.store.roster import Rosters
 from mailguard.store.textpack import TextPack
 
-VERSION = 5
+VERSION = 6
 _CHECK = 0.2  # seconds between two looks whether the file is still in its place
 _SCHEMA = """
 CREATE TABLE mailbox (
@@ -38,9 +38,17 @@ CREATE INDEX message_undescribed ON message (id) WHERE cid = 0;
 CREATE INDEX message_unseen ON message (id) WHERE instr(flags, '\\Seen') = 0;
 CREATE TABLE expunged (id INTEGER PRIMARY KEY, modseq INTEGER NOT NULL);
 CREATE INDEX expunged_modseq ON expunged (id >> 32, modseq);
+CREATE TABLE reader (
+  id INTEGER PRIMARY KEY, mailbox INTEGER NOT NULL, name TEXT NOT NULL, stamp TEXT NOT NULL, UNIQUE (mailbox, name)
+);
+CREATE TABLE seen (
+  id INTEGER NOT NULL, reader INTEGER NOT NULL, seen INTEGER NOT NULL, modseq INTEGER NOT NULL,
+  PRIMARY KEY (id, reader)
+) WITHOUT ROWID;
+CREATE INDEX seen_modseq ON seen (reader, modseq, seen);
 """
 # The id of a message is its mailbox's id << 32 | its UID: one integer key, in the order of UIDs. Names that are no
-# UTF-8 are kept as blobs.
+# UTF-8 are kept as blobs. A reader is a member who has his own ``\\Seen`` in a shared mailbox (see ``member``).
 
 
 class IndexTornError(Exception):

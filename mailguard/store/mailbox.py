@@ -13,6 +13,7 @@ from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.forget import Row, compact, forget
 from mailguard.store.grave import Grave
+from mailguard.store.seen import seen_files
 from mailguard.store.snapshot import StoreResult
 from mailguard.store.standing import MODSEQ_FILE, chosen, next_modseq, save_state
 from mailguard.store.sync import plain, stored
@@ -55,40 +56,54 @@ class Mailbox(Receiving):
     ) -> list[int]:
         """Adds to the result; returns the messages whose files were not there."""
         with self._exclusive() as turn:
-            alphabet = Alphabet.of(self.path)
-            change = alphabet.change(mode, flags)
-            alphabet.save()
-            cur, first, rename = f"{self._at}/cur/", turn.state.first, os.rename
-            lost: list[int] = []
-            renamed: dict[Renaming, list[int]] = {}
-            modseq = 0
-            where, values = chosen(turn.db, turn.state, uids)
-            query = f"SELECT m.id, m.name, m.flags, m.modseq FROM message m WHERE {where} ORDER BY m.id"
-            try:
-                for id, kept, old, seq in turn.db.execute(query, values).fetchall():
-                    if since is not None and seq > since:
-                        result.modified.append(id - first)
-                        continue
-                    name = kept if isinstance(kept, str) else os.fsdecode(kept)
-                    base, colon, info = name.rpartition(":")
-                    if not colon:  # another program put it into ``cur`` without an info part
-                        base, info = name, ""
-                    new, printed = change(info)
-                    if new == info:
-                        result.changed.append((id - first, old, seq))
-                        continue
-                    modseq = modseq or next_modseq(self._at, turn.state)
-                    try:
-                        rename(cur + name, f"{cur}{base}:{new}")
-                    except FileNotFoundError:
-                        lost.append(id - first)
-                        continue
-                    renamed.setdefault((old, printed, colon + info, f":{new}", type(kept)), []).append(id)
-                    result.changed.append((id - first, printed, modseq))
-            finally:  # also what was done before a disk or a right failed us
-                if renamed:
-                    self._renamed(turn, renamed, modseq)
-                    self._keep(turn)
+            return self._flag(turn, uids, mode, flags, since, result)
+
+    def _flag(
+        self,
+        turn: Turn,
+        uids: Sequence[int] | None,
+        mode: str,
+        flags: list[str],
+        since: int | None,
+        result: StoreResult,
+        *,
+        keep: str = "",
+    ) -> list[int]:
+        """The same within a turn; the letters to ``keep`` are left alone."""
+        alphabet = Alphabet.of(self.path)
+        change = alphabet.change(mode, flags, keep=keep)
+        alphabet.save()
+        cur, first, rename = f"{self._at}/cur/", turn.state.first, os.rename
+        lost: list[int] = []
+        renamed: dict[Renaming, list[int]] = {}
+        modseq = 0
+        where, values = chosen(turn.db, turn.state, uids)
+        query = f"SELECT m.id, m.name, m.flags, m.modseq FROM message m WHERE {where} ORDER BY m.id"
+        try:
+            for id, kept, old, seq in turn.db.execute(query, values).fetchall():
+                if since is not None and seq > since:
+                    result.modified.append(id - first)
+                    continue
+                name = kept if isinstance(kept, str) else os.fsdecode(kept)
+                base, colon, info = name.rpartition(":")
+                if not colon:  # another program put it into ``cur`` without an info part
+                    base, info = name, ""
+                new, printed = change(info)
+                if new == info:
+                    result.changed.append((id - first, old, seq))
+                    continue
+                modseq = modseq or next_modseq(self._at, turn.state)
+                try:
+                    rename(cur + name, f"{cur}{base}:{new}")
+                except FileNotFoundError:
+                    lost.append(id - first)
+                    continue
+                renamed.setdefault((old, printed, colon + info, f":{new}", type(kept)), []).append(id)
+                result.changed.append((id - first, printed, modseq))
+        finally:  # also what was done before a disk or a right failed us
+            if renamed:
+                self._renamed(turn, renamed, modseq)
+                self._keep(turn)
         return lost
 
     def _renamed(self, turn: Turn, renamed: dict[Renaming, list[int]], modseq: int) -> None:
@@ -173,7 +188,7 @@ class Mailbox(Receiving):
                 listed.records = [record for record in listed.records if record.uid in there]
                 listed.next_uid = max(listed.next_uid, turn.state.next_uid)
                 uidlist.write_uidlist(folder, listed)
-            for name in (uidlist.KEYWORDS, MODSEQ_FILE):
+            for name in (uidlist.KEYWORDS, MODSEQ_FILE, *seen_files(self.path)):
                 with contextlib.suppress(FileNotFoundError):
                     (folder / name).write_bytes((self.path / name).read_bytes())
         return len(rows)
@@ -215,15 +230,23 @@ class Mailbox(Receiving):
             for row, date, cid in self._with_dates(turn, rows):
                 base = maildir.unique_base(self._host, maildir.octets(row.name), wire_size=abs(row.size))
                 shared = cid if target._index is self._index else 0
-                flags = tuple(row.flags.split())
+                flags = tuple(self._told(turn, row).split())
                 files.append(Incoming(f"{self._at}/cur/{row.name}", base, flags, row.size, date, shared))
             new = target._add(to, files, put=os.rename if rename else maildir.link)
+            self._carried(turn, [row.uid for row in rows], target, to, new)
             if not keep:
                 for row in () if rename else rows:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(f"{self._at}/cur/{row.name}")
                 self._removed(turn, rows)
         return [(row.uid, uid) for row, uid in zip(rows, new, strict=True)]
+
+    def _told(self, turn: Turn, row: Row) -> str:
+        """The flags that clients are told of a message."""
+        return row.flags
+
+    def _carried(self, turn: Turn, uids: list[int], target: Mailbox, to: Turn, new: list[int]) -> None:
+        """Messages were put into ``target`` under new UIDs, and are still here."""
 
     def _with_dates(self, turn: Turn, rows: list[Row]) -> Iterator[tuple[Row, int, int]]:
         where, values = chosen(turn.db, turn.state, [row.uid for row in rows])

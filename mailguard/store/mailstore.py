@@ -20,11 +20,13 @@ _DELAY = 0.1  # seconds from a delivery to its row in the index
 
 
 class Owner(NamedTuple):
-    """Whose mail: the account's key, the Maildir of its INBOX, and what it may hold."""
+    """Whose mail: the account's key, the Maildir of its INBOX, and what it may hold; ``apart`` says that each of those
+    who share it has seen what he has seen."""
 
     key: str
     maildir: Path
     limits: Limits | None = None
+    apart: bool = False
 
 
 class MailStore:
@@ -51,7 +53,10 @@ class MailStore:
         it, by address. Raises OSError."""
         found = self._account(Owner(key, maildir, limits))
         if shared or found.shares.accounts:
-            found.shares.accounts = {label: self._account(each) for label, each in (shared or {}).items()}
+            owners = (shared or {}).items()
+            found.shares.accounts = {label: self._account(each) for label, each in owners}
+            found.shares.apart = frozenset(label for label, each in owners if each.apart)
+            found.shares.member = key
         return found
 
     def _account(self, owner: Owner) -> AccountStore:

@@ -16,10 +16,13 @@ _MEMBER_OF_INBOX = "lrswipkte"
 
 
 class Shares:
-    """The shared accounts that one account is a member of, by address."""
+    """The shared accounts that one account, ``member``, belongs to, by address; in those of ``apart`` it has its own
+    \\Seen."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, AccountStore] = {}
+        self.apart: frozenset[str] = frozenset()
+        self.member = ""
 
     def find(self, name: str) -> tuple[AccountStore, str] | None:
         """The account and the name within it that a mailbox name means, None if it means one of the account's own."""
@@ -29,6 +32,10 @@ class Shares:
         label, _, inner = rest.partition("/")
         account = self.accounts.get(label)
         return None if account is None else (account, inner or "INBOX")
+
+    def reader(self, name: str) -> str:
+        """The member, where the mailbox of this name has what each has seen apart; else ``""``."""
+        return self.member if name.split("/", 2)[1] in self.apart else ""
 
     @staticmethod
     def name(label: str, inner: str) -> str:

@@ -45,6 +45,11 @@ class Stamps(NamedTuple):
         return cls.of(path)
 
 
+def stamp_of(path: str) -> str:
+    """That of one file."""
+    return _stamp(path, 1)
+
+
 def _stamp(path: str, sized: int) -> str:
     try:
         found = os.stat(path)

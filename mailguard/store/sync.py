@@ -118,7 +118,7 @@ class Sync(Settling):
         if state is not None and state.uid_validity != listed.uid_validity:
             validities = {"before": state.uid_validity, "now": listed.uid_validity}
             self._tell("another UIDVALIDITY: mail programs load this mailbox again", **validities)
-            forget_mailbox(self._db, state)
+            forget_mailbox(self._db, state.id)
             state = None
         if state is None:
             start = first_modseq(self._path)

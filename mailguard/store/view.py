@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,27 @@ class MailboxView(Watched):
     def status(self) -> Status:
         """The counts, after a look at the files. The cost does not depend on their number."""
         with self._read() as (db, state):
-            recent = state.next_uid - 1 - state.recent_uid
+            unseen, recent = self._unseen(db, state), state.next_uid - 1 - state.recent_uid
             if recent:
                 query = "SELECT count(*) FROM message WHERE id BETWEEN ? AND ?"
                 (recent,) = db.execute(query, (state.first + state.recent_uid + 1, state.last)).fetchone()
         return Status(
-            state.uid_validity, state.next_uid, state.highest_modseq, state.messages, state.unseen, state.deleted,
+            state.uid_validity, state.next_uid, state.highest_modseq, state.messages, unseen, state.deleted,
             recent, state.size, state.guid,
         )  # fmt: skip
+
+    @property
+    def _messages(self) -> str:
+        """What to select messages from, with the flags and MODSEQs that are told here. Hold the index's lock."""
+        return "message"
+
+    def _unseen(self, db: sqlite3.Connection, state: State) -> int:
+        return state.unseen
+
+    def _changed(self, db: sqlite3.Connection, state: State, since: int) -> Iterable[tuple[int, str, int]]:
+        """UID, flags and MODSEQ of the messages that came or changed after a MODSEQ."""
+        query = "SELECT id - ?, flags, modseq FROM message WHERE id >> 32 = ? AND modseq > ?"
+        return db.execute(query, (state.first, state.id, since))
 
     def uid_validity(self) -> int:
         """The UIDVALIDITY; one that changed in the last second may be missing."""
@@ -73,10 +86,10 @@ class MailboxView(Watched):
         if "body" in columns:
             return self._with_body(uids, columns)
         expressions, joins = content.columns_sql(columns)
-        query = f"SELECT {', '.join(expressions)} FROM message m {joins}"
         with self._ready(uids, joins, columns) as (db, state):
             where, values = chosen(db, state, uids)
-            return db.execute(f"{query} WHERE {where} ORDER BY m.id", values).fetchall()
+            query = f"SELECT {', '.join(expressions)} FROM {self._messages} m {joins} WHERE {where} ORDER BY m.id"
+            return db.execute(query, values).fetchall()
 
     def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """BODY without extensions is asked for so rarely that it is not kept."""
@@ -95,7 +108,7 @@ class MailboxView(Watched):
             return self._roster(db, state)
 
     @property
-    def _place(self) -> tuple[Path, str]:
+    def _place(self) -> tuple[object, ...]:
         return self._index.path, self.name
 
     def _roster(self, db: sqlite3.Connection, state: State) -> Roster:
@@ -104,11 +117,10 @@ class MailboxView(Watched):
             return known
         mailbox = state.id, state.uid_validity
         if known is None or known.mailbox != mailbox or not state.floor <= known.modseq < modseq:
-            query = "SELECT id - ?, flags FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+            query = f"SELECT id - ?, flags FROM {self._messages} m WHERE id BETWEEN ? AND ? ORDER BY id"
             known = Roster.of(mailbox, modseq, db.execute(query, (state.first, state.first, state.last)).fetchall())
         else:
-            query = "SELECT id - ?, flags FROM message WHERE id >> 32 = ? AND modseq > ?"
-            changed = db.execute(query, (state.first, state.id, known.modseq)).fetchall()
+            changed = [(uid, flags) for uid, flags, _ in self._changed(db, state, known.modseq)]
             query = "SELECT id - ? FROM expunged WHERE id >> 32 = ? AND modseq > ?"
             gone = [uid for (uid,) in db.execute(query, (state.first, state.id, known.modseq))]
             known = known.updated(modseq, changed, gone)
@@ -136,7 +148,8 @@ class MailboxView(Watched):
         expressions, joins = content.columns_sql(column for column, _ in order)
         keys = [expression + " DESC" * down for (_, down), expression in zip(order, expressions, strict=True)]
         where, values = chosen(db, state, uids)
-        query = f"SELECT m.id - ? FROM message m {joins} WHERE {where} ORDER BY {', '.join([*keys, 'm.id'])}"
+        order_by = ", ".join([*keys, "m.id"])
+        query = f"SELECT m.id - ? FROM {self._messages} m {joins} WHERE {where} ORDER BY {order_by}"
         return [uid for (uid,) in db.execute(query, (state.first, *values))]
 
     def containing(self, term: str, text: str) -> list[int]:
@@ -151,8 +164,9 @@ class MailboxView(Watched):
         columns = sorted(set(re.findall(r"\{(\w+)\}", condition)))
         expressions, joins = content.columns_sql(columns)
         where = condition.format_map(dict(zip(columns, expressions, strict=True)))
-        query = f"SELECT m.id - ? FROM message m {joins} WHERE m.id BETWEEN ? AND ? AND ({where}) ORDER BY m.id"
+        where = f"m.id BETWEEN ? AND ? AND ({where})"
         with self._ready(None, joins, columns) as (db, state):
+            query = f"SELECT m.id - ? FROM {self._messages} m {joins} WHERE {where} ORDER BY m.id"
             return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last, *values))]
 
     def _ready(
@@ -210,8 +224,7 @@ class MailboxView(Watched):
         if (known := self._unchanged(fresh)) is not None and since >= known.highest_modseq:
             return Changes(known.highest_modseq, [], [], since >= known.floor)
         with self._read(fresh=fresh) as (db, state):
-            query = "SELECT id - ?, flags, modseq FROM message WHERE id >> 32 = ? AND modseq > ?"
-            flags = sorted(db.execute(query, (state.first, state.id, since)))
+            flags = sorted(self._changed(db, state, since))
             query = "SELECT id - ? FROM expunged WHERE id >> 32 = ? AND modseq > ?"
             vanished = sorted(uid for (uid,) in db.execute(query, (state.first, state.id, since)))
         return Changes(state.highest_modseq, flags, vanished, since >= state.floor)

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from pathlib import Path
+from typing import Any, ClassVar
 
 import structlog
 
@@ -34,16 +35,19 @@ USER, PASSWORD = "ann@office.test", "correct horse"
 class Office:
     """A server on two ports: ``imap`` with STARTTLS (passwords allowed without), ``imaps``."""
 
+    ACCOUNTS: ClassVar[dict[str, Any]] = {"account": [{"address": USER, "hide_capabilities": ["PREVIEW"]}]}
+
     def __init__(self, folder: Path, stack: contextlib.ExitStack, **settings: object) -> None:
         self.folder = folder
         self._listeners: list[Listener] = []
         database = Database(StateSettings(), folder)
         stack.callback(database.close)
         metadata.create_all(database.engine)
-        account = {"address": USER, "hide_capabilities": ["PREVIEW"]}
-        file = AccountsFile.model_validate({"domain": [{"name": "office.test"}], "account": [account]})
-        self.auth = Authenticator(Directory.build(file, folder), database, AuthSettings())
-        self.auth.passwords.store(USER, PASSWORD)
+        file = AccountsFile.model_validate({"domain": [{"name": "office.test"}], **self.ACCOUNTS})
+        self.directory = Directory.build(file, folder)
+        self.auth = Authenticator(self.directory, database, AuthSettings())
+        for entry in file.account:
+            self.auth.passwords.store(entry.address, PASSWORD)
         self.store = AccountStore(folder / "mail", folder / "index.db", bell=Bell())
         stack.callback(self.store.close)
         make_self_signed(["mail.office.test", "localhost"], folder / "c.pem", folder / "k.pem")
@@ -91,11 +95,11 @@ class Office:
         client.login(USER, PASSWORD)
         return client
 
-    def bare(self, *, sign_in: bool = True) -> Bare:
+    def bare(self, *, sign_in: bool = True, user: str = USER) -> Bare:
         """A client that sends what it is told."""
         client = Bare(self.imap)
         if sign_in:
-            client.ok(f'LOGIN {USER} "{PASSWORD}"')
+            client.ok(f'LOGIN {user} "{PASSWORD}"')
         return client
 
 
