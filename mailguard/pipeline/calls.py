@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from mailguard.net.resolver import Resolver
 from mailguard.pipeline.finding import Finding
-from mailguard.pipeline.pool import FOREVER, CallTime, NotAtHandError, Pool, resident
+from mailguard.pipeline.pool import FOREVER, CallTime, Pool, resident
 from mailguard.pipeline.registry import CHECKS, ERROR
+from mailguard.pipeline.rounds import Rounds
 
 MAX_FACTS = 16_384  # characters of JSON that one finding may carry
 GLANCE = 0.05  # seconds between looks at the memory while a call takes its time
@@ -64,7 +66,8 @@ class Result:
 
 class Calls:
     """Makes the calls of one worker. ``on_fault(plugin, error, switched_off)`` is told of each fault; ``memory`` are
-    the octets by which the process may grow while a call runs (0: any); ``time_`` knows what time a call has left."""
+    the octets by which the process may grow while a call runs (0: any); ``time_`` knows what time a call has left;
+    ``resolver`` is asked what repeatable checks miss."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Calls:
         threads: int = 64,
         memory: int = 0,
         time_: CallTime | None = None,
+        resolver: Resolver | None = None,
         on_fault: Callable[[str, BaseException, bool], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +85,7 @@ class Calls:
         self._off_for = off_for
         self._memory = memory
         self._time = time_ or CallTime()
+        self._rounds = Rounds(self._time, resolver)
         self._pool = Pool(threads)
         self._on_fault = on_fault
         self._clock = clock
@@ -97,28 +102,18 @@ class Calls:
             return []
         started = time.perf_counter()
         timings: list[float] = [0.0] * len(jobs)
-        futures: dict[int, Future[Any] | Callable[[], Any]] = {}
-        for n in sorted(range(len(jobs)), key=lambda n: jobs[n].repeatable):  # those that take a thread work meanwhile
-            futures[n] = self._submit(jobs[n], self._timed(jobs[n], timings, n))
-        return [self._gather(job, futures[n], started, timings, n) for n, job in enumerate(jobs)]
+        calls = [self._timed(job, timings, n) for n, job in enumerate(jobs)]
+        repeatable = {n: calls[n] for n, job in enumerate(jobs) if job.repeatable and not job.quick}
+        threaded = [n for n, job in enumerate(jobs) if not job.repeatable and not job.quick]
+        made: dict[int, Future[Any] | Callable[[], Any]] = {n: self._submit(calls[n]) for n in threaded}
+        # Others are watched while they run: then nothing else may be waited for.
+        made |= self._rounds.made(repeatable, ask=not threaded) if repeatable else {}
+        made |= {n: self._submit(calls[n]) for n in repeatable if n not in made}
+        return [self._gather(job, made.get(n, calls[n]), started, timings, n) for n, job in enumerate(jobs)]
 
-    def _submit(self, job: Job, call: Callable[[], Any]) -> Future[Any] | Callable[[], Any]:
-        if job.quick:
-            return call
+    def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         # What a plugin writes into the log on another thread is still about this message.
-        return (self._at_once(call) if job.repeatable else None) or self._pool.submit(partial(copy_context().run, call))
-
-    def _at_once(self, call: Callable[[], Any]) -> Callable[[], Any] | None:
-        """What came of a call that may not wait for the DNS; None if it would have had to."""
-        self._time.may_ask, self._time.missed = False, False
-        try:
-            value = call()
-            made: Callable[[], Any] = lambda: value  # noqa: E731
-        except (Exception, NotAtHandError) as error:
-            made = partial(_raise, error)
-        finally:
-            self._time.may_ask = True
-        return None if self._time.missed else made
+        return self._pool.submit(partial(copy_context().run, call))
 
     def close(self) -> None:
         """Lets the threads end."""
@@ -181,9 +176,13 @@ class Calls:
         future.add_done_callback(back)
 
     def _timed(self, job: Job, timings: list[float], n: int) -> Callable[[], Any]:
+        begun = until = 0.0
+
         def call() -> Any:
-            begun = time.perf_counter()
-            self._time.until = time.monotonic() + job.deadline
+            nonlocal begun, until
+            if not begun:  # a check may be called again, in what is left of its time
+                begun, until = time.perf_counter(), time.monotonic() + job.deadline
+            self._time.until = until
             try:
                 return job.call()
             finally:
@@ -204,10 +203,6 @@ class Calls:
 
     def _health_of(self, plugin: str) -> Health:
         return self._health.setdefault(plugin, Health())
-
-
-def _raise(error: BaseException) -> None:
-    raise error
 
 
 def check_finding(job: Job, value: Any) -> Finding | None:

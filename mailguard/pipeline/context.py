@@ -36,7 +36,7 @@ class PluginInfo:
     for the network, so that it runs beside others of its stage. ``quick`` promises that it only computes, for
     milliseconds, and never waits: it is then called without a thread of its own, its deadline checked afterwards.
     ``repeatable`` promises that a check is quick but for what it asks ``ctx.dns``, changes nothing, and may be called
-    twice: it is then called at once, and once more on a thread of its own only where the DNS must be asked.
+    again: it is called at once, and when what it missed has been asked for; only after several rounds on a thread.
     ``events`` are the kinds of event that ``observe`` wants; it is told of all where none is named.
     ``skip_if`` is the condition under which it need not run, where the policy gives none of its own; names of
     checks that the policy does not have read as ``"none"``.

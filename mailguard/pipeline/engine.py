@@ -59,7 +59,7 @@ class Engine:
         self._log = log
         self._store_for = store_for
         time_ = CallTime()
-        self._calls = self._made_calls(time_)
+        self._calls = self._made_calls(time_, dns)
         self._contexts = {
             check.name: Context(
                 options=check.options,
@@ -81,10 +81,16 @@ class Engine:
         ]
         self._started: list[Check] = []
 
-    def _made_calls(self, time_: CallTime) -> Calls:
+    def _made_calls(self, time_: CallTime, dns: Resolver) -> Calls:
         general = self.policy.general
-        memory = general.memory << 20
-        return Calls(faults=general.faults, off_for=general.off_for, memory=memory, time_=time_, on_fault=self._fault)
+        return Calls(
+            faults=general.faults,
+            off_for=general.off_for,
+            memory=general.memory << 20,
+            time_=time_,
+            resolver=dns if hasattr(dns, "at_hand") else None,
+            on_fault=self._fault,
+        )
 
     def start(self) -> None:
         """Starts every plugin. Raises PluginError with the text of the first that cannot; stops the others."""

@@ -6,13 +6,16 @@ import ctypes
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, ask_all
 
 FOREVER = float("inf")
+Question = tuple[str, str]
+Found = Answer | DnsTemporaryError
+"""A name and a type, and what came of it."""
 
 
 class AbandonedError(BaseException):
@@ -24,12 +27,13 @@ class NotAtHandError(BaseException):
 
 
 class CallTime(threading.local):
-    """Until when the call that runs on this thread may take, on the monotonic clock; whether it may wait for the DNS,
-    and whether it would have had to."""
+    """Until when the call that runs on this thread may take, on the monotonic clock. Where it may not wait for the
+    DNS, ``answers`` are those it has already been given, and ``missing`` what it would have had to ask for, with the
+    seconds that each question may take."""
 
     until: float = FOREVER
-    may_ask: bool = True
-    missed: bool = False
+    answers: Mapping[Question, Found] | None = None
+    missing: dict[Question, float]
 
 
 class HurriedResolver:
@@ -42,30 +46,37 @@ class HurriedResolver:
 
     def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> Answer:
         """See Resolver.query."""
-        if not self._time.may_ask:
-            return self._at_hand(name, rdtype)
-        return self._resolver.query(name, rdtype, timeout=self._left(timeout))
-
-    def query_all(
-        self, questions: Sequence[tuple[str, str]], *, timeout: float | None = None
-    ) -> list[Answer | DnsTemporaryError]:
-        """See ``ask_all``."""
-        if self._time.may_ask:
-            return ask_all(self._resolver, questions, timeout=self._left(timeout))
-        found: list[Answer | DnsTemporaryError] = []
-        for name, rdtype in questions:
-            try:
-                found.append(self._at_hand(name, rdtype))
-            except DnsTemporaryError as error:
-                found.append(error)
+        if self._time.answers is None:
+            return self._resolver.query(name, rdtype, timeout=self._left(timeout))
+        found = self._at_hand((name, rdtype), timeout)
+        if found is None:
+            raise NotAtHandError
+        if isinstance(found, DnsTemporaryError):
+            raise found
         return found
 
-    def _at_hand(self, name: str, rdtype: str) -> Answer:
-        at_hand = getattr(self._resolver, "at_hand", None)
-        answer: Answer | None = at_hand(name, rdtype) if at_hand else None
-        if answer is None:
-            self._time.missed = True  # some swallow whatever is raised
+    def query_all(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Found]:
+        """See ``ask_all``."""
+        if self._time.answers is None:
+            return ask_all(self._resolver, questions, timeout=self._left(timeout))
+        found = [self._at_hand(question, timeout) for question in questions]
+        there = [answer for answer in found if answer is not None]
+        if len(there) < len(found):
             raise NotAtHandError
+        return there
+
+    def _at_hand(self, question: Question, timeout: float | None) -> Found | None:
+        """What came of a question, None where it must be asked first."""
+        known = self._time.answers.get(question) if self._time.answers else None
+        if known is not None:
+            return known
+        at_hand = getattr(self._resolver, "at_hand", None)
+        try:
+            answer: Answer | None = at_hand(*question) if at_hand else None
+            if answer is None:  # noted, as some plugins swallow whatever is raised
+                self._time.missing[question] = self._left(timeout) or FOREVER
+        except DnsTemporaryError as error:
+            return error
         return answer
 
     def _left(self, timeout: float | None) -> float | None:
