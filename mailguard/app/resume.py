@@ -29,6 +29,7 @@ def sleep(supervisor: Supervisor) -> NoReturn:
         "texts": supervisor.texts,
         "sockets": [(settings.model_dump_json(), _keep(sock.fileno())) for settings, sock in supervisor.sockets],
         "workers": list(supervisor.workers.items()),
+        "cpus": list(supervisor.cpus.items()),
         "missing": supervisor.missing,
         "claim": _keep(supervisor.claim),
     }
@@ -58,6 +59,7 @@ def wake(state: Mapping[str, Any]) -> Supervisor:
         for settings, descriptor in state["sockets"]
     ]
     supervisor.workers = dict(state["workers"])
+    supervisor.cpus = dict(state["cpus"])
     supervisor.missing = state["missing"]
     supervisor.claim = state["claim"]
     return supervisor

@@ -22,6 +22,7 @@ from mailguard.app.health import Health
 from mailguard.app.memory import give_back
 from mailguard.app.parts import Shared
 from mailguard.app.pidfile import claim
+from mailguard.app.placement import next_cpu
 from mailguard.app.plan import Plan, make_plan
 from mailguard.app.start import StartError, become, check_key, check_writable, make_data_folder
 from mailguard.app.trial import trial
@@ -55,6 +56,7 @@ class Supervisor:
         self.texts = dict(known or {})
         self.sockets: list[tuple[ListenerSettings, socket.socket]] = []
         self.workers: dict[int, float] = {}
+        self.cpus: dict[int, int] = {}
         self.missing = 0
         self.claim = -1
 
@@ -118,12 +120,15 @@ class Supervisor:
         starting: dict[int, int] = {}
         for _ in range(count):
             read, write = os.pipe()
+            cpu = next_cpu(self.cpus.values(), self._plan.config.workers)
             pid = os.fork()
             if pid == 0:
                 os.close(read)
-                os._exit(self._work(write, supervisor))
+                os._exit(self._work(write, supervisor, cpu))
             os.close(write)
             starting[pid] = read
+            if cpu is not None:
+                self.cpus[pid] = cpu
         failed = ""
         for pid, read in starting.items():
             with os.fdopen(read, "rb") as pipe:
@@ -132,19 +137,20 @@ class Supervisor:
                 self.workers[pid] = time.monotonic()
                 continue
             os.waitpid(pid, 0)
+            self.cpus.pop(pid, None)
             self.missing += 1
             failed = answer.decode(errors="replace").strip() or "a worker died before it was ready"
         if failed:
             raise StartError(failed)
 
-    def _work(self, write: int, supervisor: int) -> int:
+    def _work(self, write: int, supervisor: int, cpu: int | None) -> int:
         def ready(text: str = "ready") -> None:
             with contextlib.suppress(OSError):
                 os.write(write, text.encode())
                 os.close(write)
 
         try:
-            Worker(self._plan, self.sockets, self._shared(), self.replan, supervisor=supervisor).run(ready)
+            Worker(self._plan, self.sockets, self._shared(), self.replan, supervisor=supervisor).run(ready, cpu)
         except Exception as error:
             traceback.print_exc()
             ready(f"a worker cannot start: {error}")
@@ -180,6 +186,7 @@ class Supervisor:
         while (died := _died()) is not None:
             pid, status = died
             started = self.workers.pop(pid, None)
+            self.cpus.pop(pid, None)
             if started is None:
                 continue
             lived = time.monotonic() - started

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mailguard.app.assembly import build_parts
 from mailguard.app.elected import Elected
 from mailguard.app.parts import Shared, new_id
+from mailguard.app.placement import keeping_to
 from mailguard.app.plan import Plan
 from mailguard.app.upkeep import Upkeep
 from mailguard.config.decode import ConfigError
@@ -95,19 +96,11 @@ class Worker:
             if settings.kind in ("http", "https")
         ]
 
-    def run(self, ready: Callable[[], None]) -> None:
-        """Serves until SIGTERM; blocks. Signals must be blocked in the calling thread."""
+    def run(self, ready: Callable[[], None], cpu: int | None = None) -> None:
+        """Serves until SIGTERM, on one CPU if it is named; blocks. Signals must be blocked in the calling thread."""
         sys.setswitchinterval(_TURN)
-        shared = self._shared
-        shared.bus.observers = (self._tell_plugins, shared.metrics.observe, self._note_sign_in)
-        shared.bus.start()
-        shared.parking.start()
-        for listener in self._listeners:
-            listener.start()
-        for server in self._web:
-            server.prepare()
-            threading.Thread(target=server.serve, name="web", daemon=True).start()
-        self._elected.start()
+        with keeping_to(cpu):
+            self._start()
         self._save_metrics()
         ready()
         while os.getppid() == self._supervisor:
@@ -120,6 +113,18 @@ class Worker:
             else:
                 break
         self._drain()
+
+    def _start(self) -> None:
+        shared = self._shared
+        shared.bus.observers = (self._tell_plugins, shared.metrics.observe, self._note_sign_in)
+        shared.bus.start()
+        shared.parking.start()
+        for listener in self._listeners:
+            listener.start()
+        for server in self._web:
+            server.prepare()
+            threading.Thread(target=server.serve, name="web", daemon=True).start()
+        self._elected.start()
 
     def _reload(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -66,6 +67,37 @@ def test_a_worker_is_replaced_by_the_configuration_in_force_while_the_files_are_
     with socket.create_connection(("127.0.0.1", server.port(25)), 5) as sock:
         assert sock.recv(100).startswith(b"220 mail.office.test")
     assert server.stop() == 0
+
+
+def cpus_of(pid: int) -> set[int]:
+    """The one CPU of each of a worker's threads that keeps to one."""
+    found: set[int] = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            kept = os.sched_getaffinity(int(thread.name))
+            found |= kept if len(kept) == 1 else set()
+    return found
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU only")
+def test_each_worker_keeps_to_a_cpu_and_its_successor_to_the_same(tmp_path: Path) -> None:
+    cpus = os.sched_getaffinity(0)
+    server = installed.Installed(tmp_path / "office", settings=[f"workers={len(cpus)}"])
+    server.start()
+    first = server.workers()[0]
+    kept = cpus_of(first)
+    assert len(kept) == 1
+    os.kill(first, signal.SIGKILL)
+    server.wait_for(f"a worker died and is replaced pid={first}")
+    until = time.monotonic() + 20
+    places: list[set[int]] = []
+    while not (len(places) == len(cpus) and all(places)) and time.monotonic() < until:
+        places = [cpus_of(pid) for pid in server.workers()]
+        time.sleep(0.05)
+    assert len(places) == len(cpus) and set().union(*places) == cpus
+    # The configuration is read anew by a thread that still sees all CPUs.
+    assert all(os.sched_getaffinity(pid) == cpus for pid in server.workers())
+    server.close()
 
 
 def test_workers_do_not_outlive_their_supervisor(server: Any) -> None:
