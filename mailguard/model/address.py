@@ -89,6 +89,7 @@ def parse_local(text: str) -> str:
     return local
 
 
+@lru_cache(maxsize=1024)
 def quote_local(local: str) -> str:
     """The local part as it stands in an address, quoted where it must be."""
     if _DOT_ATOM.match(local):

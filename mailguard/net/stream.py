@@ -124,10 +124,13 @@ class Stream:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of it. Raises StreamTimeoutError, OSError."""
         flags = socket.MSG_DONTWAIT if self._clear else 0
-        view = memoryview(data).cast("B")
+        view: bytes | bytearray | memoryview = data
         while view:
             try:
-                view = view[self.sock.send(view, flags) :]
+                sent = self.sock.send(view, flags)
+                if sent == len(view):
+                    return
+                view = memoryview(view)[sent:]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._wait(select.POLLOUT)
             except ssl.SSLWantReadError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import getaddresses
@@ -78,6 +79,14 @@ HEADERS = (
 )  # fmt: skip
 """The header fields kept with each verdict; those that the policy names are kept besides."""
 
+# The form that nearly all have, read at a tenth of the cost: words without any quoting, and an address.
+_ATEXT = r"[\w!#$%&'*+/=?^`{|}~-]"
+_PLAIN_AUTHOR = re.compile(
+    rf"(?:({_ATEXT}+(?: {_ATEXT}+)*) )?<({_ATEXT}+(?:\.{_ATEXT}+)*@{_ATEXT}+(?:\.{_ATEXT}+)*)>\Z"
+    rf"|({_ATEXT}+(?:\.{_ATEXT}+)*@{_ATEXT}+(?:\.{_ATEXT}+)*)\Z",
+    re.ASCII,
+)
+
 _MAX_TEXT = 300  # characters kept of one header field
 _MAX_LIST = 50  # recipients and attachments kept
 
@@ -129,6 +138,11 @@ def of_message(message: Message, headers: Iterable[str] = ()) -> Facts:
 
 def author(value: str) -> tuple[str, Address | None]:
     """Name and address of the first address of a decoded From field; None if it cannot be read."""
+    if plain := _PLAIN_AUTHOR.match(value):
+        try:
+            return plain[1] or "", Address.parse(plain[2] or plain[3])
+        except AddressError:
+            return plain[1] or "", None
     for name, spec in getaddresses([value]):
         try:
             return name, Address.parse(spec)

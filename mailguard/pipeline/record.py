@@ -247,8 +247,8 @@ def _encode(row: Row | Callable[[], Row]) -> Row:
     row = row if isinstance(row, dict) else row()
     if isinstance(row["data"], str):
         return row
-    clean = {key: _clean(value) if isinstance(value, str) else value for key, value in row.items() if key != "data"}
-    return {**clean, "data": _JSON(row["data"])}
+    told = {key: _clean(value) for key, value in row.items() if value.__class__ is str}
+    return {**row, **told, "data": _JSON(row["data"])}
 
 
 def _clean(text: str) -> str:

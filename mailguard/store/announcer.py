@@ -17,7 +17,8 @@ from mailguard.store.index import Index, IndexTornError
 
 _MOST = 20_000  # files that wait; what is beyond, as what a crash loses, is described by its first reader
 _BATCH = 100
-_SHARE = 19  # rests so many times as long as it worked, after each message: in a rush, deliveries come first
+# It rests so many times as long as it worked, after each message: in a rush, deliveries come first.
+_IN_A_RUSH, _AT_EASE = 199, 9
 _LARGEST = 256 * 1024  # octets; a larger message is left to its first reader
 
 
@@ -32,6 +33,7 @@ class Announcer:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Index, str]] = deque(maxlen=_MOST)
         self._running = False
+        self._added = 0  # messages in all
 
     def add(self, index: Index, file: str) -> None:
         """``file`` lies in a ``new``, under its final name."""
@@ -41,6 +43,7 @@ class Announcer:
             return
         with self._lock:
             self._waiting.append((index, file))
+            self._added += 1
             if self._running:
                 return
             self._running = True
@@ -49,12 +52,14 @@ class Announcer:
     def _run(self) -> None:
         """Ends when nothing came for a while."""
         while batch := self._next_batch():
+            before = self._added
             described: dict[Index, list[tuple[str, Described]]] = {}
             for index, file in batch:
                 began = time.perf_counter()
                 if (found := _read(file)) is not None:
                     described.setdefault(index, []).append((file, found))
-                time.sleep(_SHARE * (time.perf_counter() - began))
+                rest = _AT_EASE if self._added == before else _IN_A_RUSH
+                time.sleep(rest * (time.perf_counter() - began))
             for index, some in described.items():
                 self._announce(index, some)
 

@@ -209,8 +209,8 @@ def _script(name: str, what: str, base: Path) -> list[str]:
 
 
 def drive(driver: str, *arguments: str) -> dict[str, Any]:
-    """Runs a driver of ../shared/bench; its result."""
-    line = [sys.executable, f"{driver}.py", *arguments]
+    """Runs a driver of ../shared/bench, or one of this folder by its path; its result."""
+    line = [sys.executable, driver if driver.endswith(".py") else f"{driver}.py", *arguments]
     done = subprocess.run(line, cwd=SHARED / "bench", text=True, capture_output=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(line)}: {done.stderr}")

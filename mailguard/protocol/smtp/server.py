@@ -142,6 +142,8 @@ class SmtpServer:
 
     def limits_hit(self) -> list[Reply]:
         """What was said since the last call to a client that went too far, each text once: for the log."""
+        if not self._told:
+            return []
         new = [reply for reply, told in self._told.items() if not told]
         self._told |= dict.fromkeys(new, True)
         return new
