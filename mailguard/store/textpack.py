@@ -24,7 +24,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 MAX_BODY = 1 << 20
 """Octets of a body's text that are kept."""
 
-_READ = 1 << 20  # octets read at a time
+_READ = 1 << 19  # octets read at a time
+_GAP = 1 << 14  # octets that nobody asked for, read along rather than left out
 _WASTE = 0.3  # part of the file that may be text of removed messages
 
 
@@ -90,21 +91,22 @@ class TextPack:
         finally:
             os.close(descriptor)
 
-    def read(self, db: sqlite3.Connection, spans: Sequence[Span]) -> Iterator[tuple[Span, bytes, int]]:
-        """Each span (in the order of the file), a buffer with its text, and the buffer's place in the file. Raises
-        FileNotFoundError, EOFError if the file is not what the index believes."""
-        descriptor = os.open(self._path(_meta(db, "text")), os.O_RDONLY | os.O_CLOEXEC)
+    def read(self, db: sqlite3.Connection, spans: Sequence[Span]) -> Iterator[tuple[int, int, bytearray, int]]:
+        """The text of spans (in the order of the file) in pieces: the number of a piece's first span, that of the
+        first one behind it, a buffer that begins with its text, until the next piece is asked for, and its place in
+        the file. Raises FileNotFoundError, EOFError if the file is not what the index believes."""
+        path = self._path(_meta(db, "text"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        buffer = bytearray(_READ)  # for all of them: new memory costs more than what is read into it
         try:
-            buffer, at = b"", 0
-            used = sum(span.stop - span.start for span in spans)
-            dense = bool(spans) and used * 2 > spans[-1].stop - spans[0].start
-            for span in spans:
-                if not (at <= span.start and span.stop <= at + len(buffer)):
-                    at = span.start
-                    buffer = os.pread(descriptor, max(_READ if dense else 0, span.stop - span.start), at)
-                    if len(buffer) < span.stop - span.start:
-                        raise EOFError(f"{self._path(_meta(db, 'text'))} is cut off")
-                yield span, buffer, at
+            for first, behind in _pieces(spans):
+                at = spans[first].start
+                length = spans[behind - 1].stop - at
+                if length > len(buffer):
+                    buffer = bytearray(length)
+                if os.preadv(descriptor, [memoryview(buffer)[:length]], at) < length:
+                    raise EOFError(f"{path} is cut off")
+                yield first, behind, buffer, at
         finally:
             os.close(descriptor)
 
@@ -123,15 +125,28 @@ class TextPack:
         query = "SELECT start, split, stop, whole, cid FROM text ORDER BY start"
         rows = [Span(*row) for row in db.execute(query)]
         moved, place = [], 0
-        for span, buffer, at in self.read(db, rows):
-            length = span.stop - span.start
-            self._write(number + 1, place, buffer[span.start - at : span.stop - at])
-            moved.append((span.uid, place, place + span.split - span.start, place + length, span.whole))
-            place += length
+        for first, behind, text, at in self.read(db, rows):
+            for start, split, stop, whole, cid in rows[first:behind]:
+                self._write(number + 1, place, text[start - at : stop - at])
+                moved.append((cid, place, place + split - start, place + stop - start, whole))
+                place += stop - start
         db.execute("DELETE FROM text")
         db.executemany("INSERT INTO text VALUES (?,?,?,?,?)", moved)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('text', ?)", (number + 1,))
         self._remove_others(number + 1)
+
+
+def _pieces(spans: Sequence[Span]) -> Iterator[tuple[int, int]]:
+    """Runs of spans that are read at once: of at most _READ octets, or one span, and without much between them."""
+    first = 0
+    for number in range(1, len(spans) + 1):
+        if (
+            number == len(spans)
+            or spans[number].stop - spans[first].start > _READ
+            or spans[number].start - spans[number - 1].stop > _GAP
+        ):
+            yield first, number
+            first = number
 
 
 def _meta(db: sqlite3.Connection, key: str) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 from mailguard.protocol.imap.searchtext import SearchText, search_text
 from mailguard.store.content import with_crlf
@@ -88,19 +90,13 @@ class SearchableView(MailboxView):
 
     def _scan(self, test: TextTest, uids: Sequence[int] | None) -> set[int]:
         found: set[int] = set()
-        unsure: list[int] = []
-        needle, header, body, sure = test.needle, test.header, test.body, test.sure
         with self._read(fresh=False) as (db, state):
             spans, lost = self._spans(db, state, uids)
-            for span, buffer, at in self._index.texts.read(db, spans):
-                start = (span.start if header else span.split) - at
-                stop = (span.stop if body else span.split) - at
-                if buffer.find(needle, start, stop) >= 0:
-                    if sure is None or sure(_header(span, buffer, at)):
-                        found.add(span.uid)
-                elif body and not span.whole:
-                    unsure.append(span.uid)
-        return found | self._read_through(test, unsure + lost)
+            for first, behind, text, at in self._index.texts.read(db, spans):
+                found.update(_found(test, spans[first:behind], text, at))
+        if test.body:
+            lost += [span.uid for span in spans if not span.whole and span.uid not in found]
+        return found | self._read_through(test, lost)
 
     def _spans(self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[list[Span], list[int]]:
         """Where the texts lie, in the order of the file, and the UIDs of messages without a kept text."""
@@ -127,5 +123,30 @@ class SearchableView(MailboxView):
         return found
 
 
-def _header(span: Span, buffer: bytes, at: int) -> SearchText:
+def _found(test: TextTest, spans: list[Span], text: bytearray, at: int) -> Iterator[int]:
+    """The UIDs of the messages of one piece for which a test holds: looked for in all of them at once, for most hold
+    nothing."""
+    needle, header, body = test.needle, test.header, test.body
+    if not needle:
+        yield from (span.uid for span in spans)
+        return
+    starts = [span.start for span in spans]
+    place = text.find(needle)
+    while place >= 0:
+        behind = bisect_right(starts, at + place)
+        span = spans[behind - 1]
+        low, high = span.start if header else span.split, span.stop if body else span.split
+        if at + place < low:
+            place = text.find(needle, low - at)
+            continue
+        if at + place + len(needle) <= high and (test.sure is None or test.sure(_header(span, text, at))):
+            # Copies of a message have one text.
+            same = takewhile(lambda other, whose=span[:3]: other[:3] == whose, reversed(spans[:behind]))
+            yield from (other.uid for other in same)
+        if behind == len(spans):
+            return
+        place = text.find(needle, starts[behind] - at)
+
+
+def _header(span: Span, buffer: bytearray, at: int) -> SearchText:
     return SearchText(buffer[span.start - at : span.split - at].decode("utf-8", "replace"), "")
