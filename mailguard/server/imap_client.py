@@ -19,7 +19,7 @@ from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.watch import Registration
 
-FLUSH_AT = 262_144  # octets gathered before they are sent
+FLUSH_AT = 65_536  # octets gathered before they are sent
 
 
 @dataclass(frozen=True, slots=True)

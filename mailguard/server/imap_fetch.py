@@ -61,11 +61,12 @@ def fetch(client: Client, command: Fetch) -> Done:
         client.enable_condstore()
     if command.vanished and "QRESYNC" not in client.session.enabled:
         raise CommandError("VANISHED needs QRESYNC enabled (RFC 7162 §3.2.6)")
-    uids = selected.resolve(command.set, command.uid)
-    if command.partial is not None:
-        uids = window(uids, command.partial)
     if command.changed_since is not None:
-        uids = _changed(client, selected, command, uids)
+        uids = _changed(client, selected, command)
+    else:
+        uids = selected.resolve(command.set, command.uid)
+        if command.partial is not None:
+            uids = window(uids, command.partial)
     read = [item for item in items if isinstance(item, Section) and not item.peek]
     if read and not selected.read_only:
         _mark_seen(client, selected, uids, items)

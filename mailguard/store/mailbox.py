@@ -73,12 +73,13 @@ class Mailbox(Receiving):
         alphabet = Alphabet.of(self.path)
         change = alphabet.change(mode, flags, keep=keep)
         alphabet.save()
-        cur, first, rename = f"{self._at}/cur/", turn.state.first, os.rename
+        first, rename = turn.state.first, os.rename
         lost: list[int] = []
         renamed: dict[Renaming, list[int]] = {}
         modseq = 0
         where, values = chosen(turn.db, turn.state, uids)
         query = f"SELECT m.id, m.name, m.flags, m.modseq FROM message m WHERE {where} ORDER BY m.id"
+        cur = os.open(f"{self._at}/cur", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a path is not walked for each
         try:
             for id, kept, old, seq in turn.db.execute(query, values).fetchall():
                 if since is not None and seq > since:
@@ -94,13 +95,14 @@ class Mailbox(Receiving):
                     continue
                 modseq = modseq or next_modseq(self._at, turn.state)
                 try:
-                    rename(cur + name, f"{cur}{base}:{new}")
+                    rename(name, f"{base}:{new}", src_dir_fd=cur, dst_dir_fd=cur)
                 except FileNotFoundError:
                     lost.append(id - first)
                     continue
                 renamed.setdefault((old, printed, colon + info, f":{new}", type(kept)), []).append(id)
                 result.changed.append((id - first, printed, modseq))
         finally:  # also what was done before a disk or a right failed us
+            os.close(cur)
             if renamed:
                 self._renamed(turn, renamed, modseq)
                 self._keep(turn)

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 from mailguard.store.standing import State
 
+IN_ROSTER = frozenset({"uid", "flags", "recent_flags"})
+"""Columns that a roster has (see ``content.OWN``)."""
+
 _REMEMBERED = 6  # results of one roster
 _OCTET = 256
 _T = TypeVar("_T")
@@ -89,6 +92,23 @@ class Roster:
     def chosen(self, mask: Mask) -> list[int]:
         """The UIDs of the messages meant, ascending."""
         return list(compress(self.uids, mask.to_bytes(len(self.uids), "little"))) if mask else []
+
+    def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The columns (see IN_ROSTER) of these messages (ascending), or of all; missing ones are left out."""
+        some, codes = self.uids, self._codes
+        if uids is not None and uids:
+            first, last = bisect_left(some, uids[0]), bisect_right(some, uids[-1])
+            some, codes = some[first:last], codes[first:last]
+        if uids is not None and some != uids:
+            wanted = list(map(set(uids).__contains__, some))
+            some, codes = list(compress(some, wanted)), list(compress(codes, wanted))
+        return list(zip(*(self._column(column, some, codes) for column in columns), strict=True))
+
+    def _column(self, name: str, uids: list[int], codes: Sequence[int]) -> Iterable[Any]:
+        if name == "uid":
+            return uids
+        kinds = [f"{kind} \\Recent".lstrip() for kind in self._kinds] if name == "recent_flags" else self._kinds
+        return map(kinds.__getitem__, codes)
 
     def recall(self, what: object) -> Any:
         """What was remembered under this key, None if nothing was. It is not to be changed."""

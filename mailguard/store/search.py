@@ -18,7 +18,7 @@ _DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 _TERMS = ("subject", "from", "to", "cc", "bcc")
 _ALWAYS, _NEVER = "1", "0"
-_UNSEEN = search.Not(search.Flag("\\Seen"))  # few as a rule, and the index has a list of them
+_UNSEEN = search.Not(search.Flag("\\Seen"))
 
 Condition = tuple[str, tuple[int | str, ...]]
 """An SQL condition over columns in braces, and its values (see SearchableView.matching)."""
@@ -27,7 +27,9 @@ Condition = tuple[str, tuple[int | str, ...]]
 def find(mailbox: SearchableView, key: Key, now: float) -> list[int]:
     """The UIDs that match, ascending. ``key`` is resolved (see search.resolve); ``now`` is the Unix time that WITHIN
     counts from."""
-    if _asks_flags(key) and key != _UNSEEN:
+    if key == _UNSEEN and (few := mailbox.few_unseen()) is not None:
+        return few
+    if _asks_flags(key):
         roster = mailbox.roster()
         return roster.chosen(_mask(roster, key))
     return sorted(_Finder(mailbox, now).find(key, None))

@@ -127,7 +127,7 @@ class TextPack:
         moved, place = [], 0
         for first, behind, text, at in self.read(db, rows):
             for start, split, stop, whole, cid in rows[first:behind]:
-                self._write(number + 1, place, text[start - at : stop - at])
+                self._write(number + 1, place, bytes(text[start - at : stop - at]))
                 moved.append((cid, place, place + split - start, place + stop - start, whole))
                 place += stop - start
         db.execute("DELETE FROM text")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 
 from mailguard.protocol.imap.searchtext import SearchText, search_text
 from mailguard.store.content import with_crlf
@@ -140,9 +139,10 @@ def _found(test: TextTest, spans: list[Span], text: bytearray, at: int) -> Itera
             place = text.find(needle, low - at)
             continue
         if at + place + len(needle) <= high and (test.sure is None or test.sure(_header(span, text, at))):
-            # Copies of a message have one text.
-            same = takewhile(lambda other, whose=span[:3]: other[:3] == whose, reversed(spans[:behind]))
-            yield from (other.uid for other in same)
+            for other in reversed(spans[:behind]):
+                if other[:3] != span[:3]:
+                    break
+                yield other.uid  # of a copy: copies of a message have one text
         if behind == len(spans):
             return
         place = text.find(needle, starts[behind] - at)

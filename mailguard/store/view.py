@@ -12,13 +12,14 @@ from typing import Any
 
 from mailguard.store import content, uidlist
 from mailguard.store.content import with_crlf
-from mailguard.store.roster import Roster
+from mailguard.store.roster import IN_ROSTER, Roster
 from mailguard.store.snapshot import Changes, ExpungedError, Status
 from mailguard.store.standing import State, chosen
 from mailguard.store.sync import plain
 from mailguard.store.turn import Watched
 
 _FEW = 50  # messages that are looked up one by one
+_PART = 100  # of whose messages one part is worth the work on a roster of all of them
 _BULK = 200  # messages described at a time, between which others have their turn
 COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; ``about`` is the
@@ -85,11 +86,24 @@ class MailboxView(Watched):
             raise ValueError(f"unknown columns {set(columns) - COLUMNS}")
         if "body" in columns:
             return self._with_body(uids, columns)
+        if IN_ROSTER.issuperset(columns) and (found := self._from_roster(uids, columns)) is not None:
+            return found
         expressions, joins = content.columns_sql(columns)
         with self._ready(uids, joins, columns) as (db, state):
             where, values = chosen(db, state, uids)
             query = f"SELECT {', '.join(expressions)} FROM {self._messages} m {joins} WHERE {where} ORDER BY m.id"
             return db.execute(query, values).fetchall()
+
+    def _from_roster(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
+        """None where it is not worth making the roster, or bringing it up to date."""
+        if uids is not None and len(uids) <= _FEW:
+            return None
+        with self._read(fresh=False) as (db, state):
+            known = self._index.rosters.get(self._place)
+            many = uids is None or len(uids) * _PART >= state.messages
+            if not many and (known is None or not known.is_of(state)):
+                return None
+            return self._roster(db, state).rows(uids, columns)
 
     def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """BODY without extensions is asked for so rarely that it is not kept."""
@@ -101,6 +115,15 @@ class MailboxView(Watched):
                 row.insert(at, content.read(self.raw(uid))[0].body)
                 found.append(tuple(row))
         return found
+
+    def few_unseen(self) -> list[int] | None:
+        """The UIDs of the messages without \\Seen, ascending, if they are few: the index has a list of them."""
+        with self._read(fresh=False) as (db, state):
+            if self._unseen(db, state) * _PART > max(state.messages, _FEW * _PART):
+                return None
+            where = "m.id BETWEEN ? AND ? AND instr(m.flags, '\\Seen') = 0"
+            query = f"SELECT m.id - ? FROM {self._messages} m WHERE {where} ORDER BY m.id"
+            return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last))]
 
     def roster(self) -> Roster:
         """All messages and their flags, in memory."""

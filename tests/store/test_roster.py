@@ -44,9 +44,13 @@ def holds(key: s.Key, uid: int, flags: set[str]) -> bool:
 
 
 def check(box: Mailbox) -> None:
-    rows = box.rows(None, ("uid", "flags"))
+    rows = [row[:2] for row in box.rows(None, ("uid", "flags", "date"))]  # from the index, for it has a date
     roster = box.roster()
     assert roster.uids == box.uids() == [uid for uid, _ in rows]
+    assert box.rows(None, ("uid", "flags")) == rows
+    for some in (roster.uids[1:], roster.uids[::2], [*roster.uids[:2], 99], [], [77]):
+        wanted = [(f"{flags} \\Recent".lstrip(), uid) for uid, flags in rows if uid in some]
+        assert roster.rows(some, ("recent_flags", "uid")) == wanted
     for key in KEYS:
         assert find(box, key, 0) == [uid for uid, flags in rows if holds(key, uid, set(flags.split()))]
     sizes = dict(box.rows(None, ("uid", "size")))
