@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,14 +85,17 @@ def window(uids: Sequence[int], partial: tuple[int, int]) -> list[int]:
     return list(uids[max(0, len(uids) + last) : len(uids) + first + 1])
 
 
-def _changed(client: Client, selected: Selected, command: Fetch, uids: list[int]) -> list[int]:
+def _changed(client: Client, selected: Selected, command: Fetch) -> list[int]:
+    """Few as a rule, of many: the cost must not grow with the mailbox."""
     assert command.changed_since is not None
     changes = selected.mailbox.changes(command.changed_since)
     if command.vanished and (gone := vanished_since(changes, selected.view, command.set)):
         client.send(b"* VANISHED (EARLIER) %b\r\n" % gone)
-    # Few as a rule, of many: the cost must not grow with the mailbox.
-    places = [(bisect_left(uids, uid), uid) for uid, _, _ in changes.flags]
-    return [uid for at, uid in places if at < len(uids) and uids[at] == uid]
+    uids = [uid for uid, _, _ in changes.flags]
+    if command.partial is None:
+        return selected.view.within(command.set, command.uid, uids)
+    part = set(window(selected.resolve(command.set, command.uid), command.partial))
+    return [uid for uid in uids if uid in part]
 
 
 def _mark_seen(client: Client, selected: Selected, uids: list[int], items: list[Any]) -> None:

@@ -39,7 +39,7 @@ class Incoming(NamedTuple):
 
 
 def _write(file: Incoming, message: NewMessage) -> None:
-    durable.write(file.path, message.chunks, mtime=message.date)
+    durable.write(file.path, message.chunks, mtime=message.date, ahead=True)  # of the UID list (see _exclusive)
 
 
 class Receiving(SearchableView):

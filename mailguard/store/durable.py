@@ -19,15 +19,18 @@ _NOT_HERE = {errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.ESPIPE}
 Chunks = Iterable[bytes | memoryview]
 
 
-def write(target: Path | str, chunks: Chunks, *, mtime: float | None = None) -> None:
-    """Writes a file that is not there yet and fsyncs it. Raises OSError, leaving nothing behind."""
+def write(target: Path | str, chunks: Chunks, *, mtime: float | None = None, ahead: bool = False) -> None:
+    """Writes a file that is not there yet and fsyncs it. If it is written ``ahead`` of a change of something else on
+    its file system that is fsynced, that makes it durable, too, where order is kept (see ``put``). Raises OSError,
+    leaving nothing behind."""
     descriptor = _create(target)
     try:
         try:
             _write_all(descriptor, chunks)
             if mtime is not None:
                 os.utime(descriptor, (mtime, mtime))
-            os.fsync(descriptor)
+            if not (ahead and _is_ahead(descriptor)):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except BaseException:
@@ -49,7 +52,7 @@ def put(spooled: str, target: str, chunks: Chunks) -> None:
     try:
         try:
             _write_all(descriptor, chunks)
-            once = keeps_order(os.fstat(descriptor).st_dev) and _reached_disk(descriptor)
+            once = _is_ahead(descriptor)
             if not once:
                 os.fsync(descriptor)
             os.rename(spooled, target)
@@ -139,6 +142,11 @@ def _has_journal(number: str) -> bool:
         return os.path.exists(f"/proc/fs/jbd2/{name}-8")  # the inode that every journal of its own has
     with open(f"/sys/fs/ext4/{name}/journal_task", encoding="ascii") as file:  # a service may not see all of /proc
         return file.read().strip().isdigit()
+
+
+def _is_ahead(descriptor: int) -> bool:
+    """Whether a file's octets are on the disk before whatever changes next on its file system can be durable."""
+    return keeps_order(os.fstat(descriptor).st_dev) and _reached_disk(descriptor)
 
 
 def _reached_disk(descriptor: int) -> bool:

@@ -10,7 +10,9 @@ from typing import Any
 import loopdisk
 import pytest
 
-from mailguard.store import durable
+from mailguard.store import durable, uidlist
+from mailguard.store.account import AccountStore
+from mailguard.store.snapshot import NewMessage
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
@@ -118,6 +120,38 @@ def test_no_commit_shows_a_part_of_a_message(
         durable.put(f"{disk}/tmp/a", f"{disk}/new/a", [b"y" * size])
     assert [b"y" * size] in seen  # the commit in between was seen at all
     assert all(found in ([], [b"y" * size]) for found in seen)
+
+
+@pytest.mark.parametrize("size", [1, 3_000_000])
+def test_an_append_is_whole_in_every_commit_and_there_once_it_was_answered(
+    size: int, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = AccountStore(disk / "mail", tmp_path / "index.db", host="mx")
+    box = account.mailbox("INBOX")
+    box.append([NewMessage([b"a: b\r\n\r\nthe first one\r\n"])])
+    before = {file.name for file in (disk / "mail/cur").iterdir()}
+    bodies = {b"a: b\r\n\r\n" + letter * size for letter in (b"x", b"y")}
+    real, seen = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        other = os.open(disk / f"other{len(seen)}", os.O_WRONLY | os.O_CREAT)
+        real(other)
+        os.close(other)
+        with loopdisk.power_cut(tmp_path, f"cut{len(seen)}") as left:
+            files = [file for file in (left / "mail/cur").iterdir() if file.name not in before]
+            seen.append({file.read_bytes() for file in files})
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        uids = box.append([NewMessage([body]) for body in bodies])
+    names = {Path(box.file(uid)).name for uid in uids}
+    account.close()
+    assert any(seen) and all(found <= bodies for found in seen)
+    with loopdisk.power_cut(tmp_path, "after") as left:
+        assert {(left / "mail/cur" / name).read_bytes() for name in names} == bodies
+        listed = uidlist.read_uidlist(left / "mail")
+        assert listed is not None and [record.uid for record in listed.records][-2:] == uids
 
 
 @pytest.mark.parametrize("step", ["writev", "rename", "fsync", "link"])

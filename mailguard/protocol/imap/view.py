@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -122,11 +122,28 @@ class View:
             return self.known(self.saved)
         if uid:
             return numbers.uids(self.uids)
+        self._check(numbers)
+        return self._between(numbers)
+
+    def within(self, numbers: SequenceSet | None, uid: bool, uids: Sequence[int]) -> list[int]:
+        """Those of these UIDs (ascending) that the client knows and a set of numbers (or UIDs) means; as ``resolve``,
+        without looking at all that the set means."""
+        if numbers is not None and not uid:
+            self._check(numbers)
+        known = self.known(uids)
+        if numbers is None:
+            return sorted(set(known) & set(self.saved))
+        pairs = numbers.resolved(self.last if uid else self.count)
+        places = known if uid else self.numbers(known)
+        starts = [low for low, _ in pairs]
+        found = [(each, place, bisect_right(starts, place)) for each, place in zip(known, places, strict=True)]
+        return [each for each, place, behind in found if behind and place <= pairs[behind - 1][1]]
+
+    def _check(self, numbers: SequenceSet) -> None:
         try:
             numbers.check(self.count)
         except SequenceError as error:
             raise CommandError(str(error)) from None
-        return self._between(numbers)
 
     def _between(self, numbers: SequenceSet) -> list[int]:
         if not self.count:
