@@ -24,8 +24,6 @@ _VERSION = 1
 _MEMBER = re.compile(
     r"mail/(?:\.[^/]+/)?(?:cur/[^/]+|dovecot-uidlist|dovecot-keywords|subscriptions|mailguard-[a-z-]+|mailguard-seen-[^/]+)\Z"
 )
-UID_GAP = 1_000_000
-"""UIDs left out by a restore: mail that came after the backup may have had some of them."""
 
 
 class BackupError(ValueError):
@@ -168,7 +166,7 @@ def restore_account(file: Path, root: Path) -> int:
 def _leave_a_gap(folder: Path) -> None:
     listed = uidlist.read_uidlist(folder)
     if listed is not None:
-        listed.next_uid += UID_GAP
+        listed.next_uid += uidlist.GAP  # mail that came after the backup may have had some of them
         uidlist.write_uidlist(folder, listed)
     uidlist.replace(folder / MODSEQ_FILE, f"{first_modseq(str(folder)) + (1 << 32)}\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,15 +138,51 @@ class Sync(Settling):
         try:
             listed = uidlist.read_uidlist(Path(self._path))
         except UidlistError as error:
-            self._tell("dovecot-uidlist cannot be read and is made anew", reason=str(error))
+            wrong, facts = "dovecot-uidlist cannot be read", {"reason": str(error)}
         else:
             if listed is not None:
                 if listed.torn:
-                    self._tell("dovecot-uidlist was torn or old and is mended", next_uid=listed.next_uid)
+                    kept = self._fill_in(listed, state)
+                    text = "dovecot-uidlist was torn or old and is mended"
+                    self._tell(text, next_uid=listed.next_uid, taken_from_index=kept)
                 return listed, not listed.torn
-            if state is not None:
-                self._tell("dovecot-uidlist is gone and is made anew")
+            wrong, facts = "dovecot-uidlist is gone", {}
+        if state is not None:
+            records = self._recall(state)
+            names = {base_of(name) for name in os.listdir(f"{self._path}/cur")}
+            if any(record.base in names for record in records):
+                self._tell(f"{wrong}: UIDVALIDITY and UIDs are those that the index knows", **facts, uids=len(records))
+                return Uidlist(state.uid_validity, state.next_uid + uidlist.GAP, state.guid, records), False
+        if state is not None or facts:
+            self._tell(f"{wrong} and is made anew", **facts)
         return Uidlist.fresh(uidlist.fresh_validity(self._path, state.uid_validity if state else 0)), False
+
+    def _recall(self, state: State) -> list[Record]:
+        """What the uidlist said when we looked last. A UID is a message's own as long as its UIDVALIDITY holds, so
+        that this is right whatever others did since: what they numbered counts as gone, and gets UIDs that nobody
+        gave yet."""
+        query = "SELECT id, name, size, guid, uidl FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+        records = []
+        for id, kept, size, guid, uidl in self._db.execute(query, (state.first, state.last)):
+            name = plain(kept)
+            wire = f"W{size}" if size > 0 and maildir.stated_size(name) is None else ""
+            fields = (wire, f"G{plain(guid)}" if guid else "", f"P{uidl}" if uidl else "")
+            records.append(Record(id - state.first, name, tuple(filter(None, fields))))
+        return records
+
+    def _fill_in(self, listed: Uidlist, state: State | None) -> int:
+        """Adds to a torn list the messages that only the index knows; returns how many."""
+        if state is None or state.uid_validity != listed.uid_validity:
+            return 0
+        known = self._recall(state)
+        if listed.records and any(
+            each.uid == listed.records[-1].uid and each.name.startswith(listed.records[-1].name) for each in known
+        ):
+            listed.records.pop()  # its name may be cut off
+        bases, uids = {each.base for each in listed.records}, {each.uid for each in listed.records}
+        lost = [each for each in known if each.base not in bases and each.uid not in uids]
+        listed.records = sorted([*listed.records, *lost], key=attrgetter("uid"))
+        return len(lost)
 
     def _compare(
         self, state: State, rows: dict[str, Row], entries: dict[str, Entry], records: dict[str, Record] | None

@@ -14,6 +14,9 @@ UIDLIST = "dovecot-uidlist"
 KEYWORDS = "dovecot-keywords"
 VALIDITY = "mailguard-uidvalidity"  # in the INBOX's Maildir: the last one given to any mailbox
 MAX_KEYWORDS = 26
+GAP = 1_000_000
+"""UIDs left out where somebody may have given some of them to messages that we do not know of."""
+
 _LINE = re.compile("[^\n]+")
 
 
@@ -62,7 +65,9 @@ class Uidlist:
     @classmethod
     def parse(cls, text: str) -> Uidlist:
         """Raises UidlistError if it is not version 3 (or 1) or breaks the rule of ascending UIDs."""
-        head, _, rest = text.partition("\n")
+        head, end, rest = text.partition("\n")
+        if not end:
+            raise UidlistError("the header is cut off")
         made = cls._header(head.split(" "))
         last = 0
         made.torn = text[-1:] != "\n" or head.startswith("1 ")

@@ -31,22 +31,68 @@ def uidlist(box: Mailbox) -> Path:
 def test_a_torn_uidlist(inbox: Mailbox, log: Any) -> None:
     whole = uidlist(inbox).read_bytes()
     uidlist(inbox).write_bytes(whole[:-9])
-    assert inbox.uids() == [1, 2, 4]  # the third had no name any more: it is another message from now on
-    assert log.says("dovecot-uidlist was torn", mailbox="INBOX", next_uid=4)
+    assert inbox.uids() == [1, 2, 3]  # the index knew the third, whose name was cut
+    assert log.says("dovecot-uidlist was torn", mailbox="INBOX", next_uid=4, taken_from_index=1)
+    assert uidlist(inbox).read_bytes().splitlines()[1:] == whole.splitlines()[1:]
     log.lines.clear()
     inbox.append([NewMessage([MAIL])])
-    assert inbox.uids() == [1, 2, 4, 5] and not log.lines
+    assert inbox.uids() == [1, 2, 3, 4] and not log.lines
 
 
-def test_a_uidlist_that_cannot_be_read_or_is_gone(inbox: Mailbox, log: Any) -> None:
+def test_a_torn_uidlist_without_an_index(account: AccountStore, inbox: Mailbox, log: Any) -> None:
+    account.forget_index()
+    uidlist(inbox).write_bytes(uidlist(inbox).read_bytes()[:-9])
+    assert inbox.uids() == [1, 2, 4]  # the third had no name any more: it is another message from now on
+    assert log.says("dovecot-uidlist was torn", mailbox="INBOX", next_uid=4, taken_from_index=0)
+
+
+@pytest.mark.parametrize("text", [b"\0\0\0", b"", b"3 V17000", b"3 V1700000000 N4 Gab\n2 :a\n1 :b\n", None])
+def test_a_uidlist_that_cannot_be_read_or_is_gone(inbox: Mailbox, log: Any, text: bytes | None) -> None:
+    """What the index knows keeps its UID; what others numbered since may have had the next ones."""
+    whole, before = uidlist(inbox).read_text(), inbox.status()
+    rows = inbox.rows(None, ("uid", "flags", "modseq", "guid", "uidl", "subject"))
+    (inbox.path / "cur/1700000000.M1P1.x:2,").write_bytes(b"Subject: theirs\r\n\r\n")
+    if text is None:
+        uidlist(inbox).unlink()
+    else:
+        uidlist(inbox).write_bytes(text)
+    assert inbox.uids() == [1, 2, 3, 1_000_004]
+    after = inbox.status()
+    assert (after.uid_validity, after.mailbox_id) == (before.uid_validity, before.mailbox_id)
+    assert inbox.rows([1, 2, 3], ("uid", "flags", "modseq", "guid", "uidl", "subject")) == rows
+    assert log.says("dovecot-uidlist cannot be read" if text is not None else "dovecot-uidlist is gone", uids=3)
+    assert uidlist(inbox).read_text().splitlines()[1:4] == whole.splitlines()[1:]
+
+
+def test_what_dovecot_had_said_of_a_message_is_not_lost_with_the_uidlist(tmp_path: Path, log: Any) -> None:
+    account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx", log=log)
+    inbox = account.mailbox("INBOX")
+    names = ["1700000000.M1P1.x,S=9:2,S", "1700000001.M1P1.x:2,"]
+    for name in names:
+        (inbox.path / "cur" / name).write_bytes(b"Subject: a\n\n")
+    lines = [f"7 W14 Gabc P9.x :{names[0]}", f"9 :{names[1]}"]
+    uidlist(inbox).write_text("\n".join(["3 V1700000000 N12 Gdef", *lines, ""]))
+    asked = ("uid", "flags", "size", "guid", "uidl")
+    rows = inbox.rows(None, asked)
+    uidlist(inbox).write_bytes(b"")
+    inbox.refresh()
+    assert inbox.rows(None, asked) == rows
+    head, *rest = uidlist(inbox).read_text().splitlines()
+    assert head == "3 V1700000000 N1000012 Gdef" and rest[0] == lines[0] and rest[1].startswith("9 ")
+
+
+def test_a_uidlist_of_which_nobody_knows_anything(account: AccountStore, inbox: Mailbox, log: Any) -> None:
     before = inbox.status().uid_validity
     uidlist(inbox).write_bytes(b"\0\0\0")
-    assert inbox.status().uid_validity > before
-    assert log.says("dovecot-uidlist cannot be read") and log.says("another UIDVALIDITY", before=before)
+    account.forget_index()
+    assert inbox.status().uid_validity > before and inbox.uids() == [1, 2, 3]
+    assert log.says("dovecot-uidlist cannot be read and is made anew")
     before = inbox.status().uid_validity
     uidlist(inbox).unlink()
+    for n, file in enumerate(list((inbox.path / "cur").iterdir())):  # other mail in the same folder
+        file.rename(file.with_name(f"170000000{n}.M1P1.other:2,"))
     assert inbox.status().uid_validity > before
-    assert log.says("dovecot-uidlist is gone") and log.says("another UIDVALIDITY", before=before)
+    assert log.says("dovecot-uidlist is gone and is made anew") and log.says("another UIDVALIDITY", before=before)
 
 
 def test_a_uidlist_put_back_from_a_backup(inbox: Mailbox, log: Any) -> None:
