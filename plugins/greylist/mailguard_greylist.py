@@ -24,6 +24,8 @@ from mailguard.plugin import (
     hookimpl,
 )
 
+_RENEWALS = 36  # how often at most the trust in a client is written down anew before it would end
+
 
 class GreylistOptions(Options):
     """Options of the check."""
@@ -84,8 +86,9 @@ def check_message(
 def _check(ctx: Context[GreylistOptions], clients: list[str], pair: str) -> Finding:
     options, now = ctx.options, ctx.now()
     for client in clients:
-        if ctx.store.get(f"client/{client}"):
-            ctx.store.put(f"client/{client}", True, ttl=options.remember.total_seconds())
+        if seen := ctx.store.get(f"client/{client}"):
+            if now - float(seen) > options.remember.total_seconds() / _RENEWALS:
+                _trust(ctx, client, now)
             return Finding("known", f"{client} has come again before")
     window = options.window.total_seconds()
     since = min(float(ctx.store.put_if_absent(f"try/{client}/{pair}", now, ttl=window)) for client in clients)
@@ -96,8 +99,12 @@ def _check(ctx: Context[GreylistOptions], clients: list[str], pair: str) -> Find
         return Finding("grey", reason, detail=clients[0])
     for client in clients:
         ctx.store.delete(f"try/{client}/{pair}")
-    ctx.store.put(f"client/{clients[0]}", True, ttl=options.remember.total_seconds())
+    _trust(ctx, clients[0], now)
     return Finding("passed", f"{clients[0]} came again after {round(now - since)} s")
+
+
+def _trust(ctx: Context[GreylistOptions], client: str, now: float) -> None:
+    ctx.store.put(f"client/{client}", now, ttl=ctx.options.remember.total_seconds())
 
 
 def _clients(options: GreylistOptions, session: Session, envelope: Envelope, findings: Findings) -> list[str]:

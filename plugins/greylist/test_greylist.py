@@ -16,8 +16,9 @@ from mailguard.testing import FakeClock, Harness, MemoryStore, make_envelope, ma
 class Bench:
     def __init__(self, stack: ExitStack, **options: Any) -> None:
         self.clock = FakeClock()
-        store = MemoryStore(self.clock)
-        self.harness = stack.enter_context(Harness(mailguard_greylist, store=store, now=self.clock, options=options))
+        self.store = MemoryStore(self.clock)
+        harness = Harness(mailguard_greylist, store=self.store, now=self.clock, options=options)
+        self.harness = stack.enter_context(harness)
 
     def word(self, ip: str = "192.0.2.1", sender: str = "a@example.net", mid: str = "<1@x>", **found: str) -> str:
         finding = self.harness.check(
@@ -50,6 +51,20 @@ def test_a_stranger_waits_then_passes_then_is_known(make_bench: Make) -> None:
     assert bench.word(mid="<3@x>") == "known"
     bench.clock.tick(37 * 86_400)
     assert bench.word(mid="<4@x>") == "grey"
+
+
+def test_trust_lasts_while_mail_comes_and_is_seldom_written_anew(make_bench: Make) -> None:
+    bench = make_bench()
+    bench.word()
+    bench.clock.tick(400)
+    assert bench.word() == "passed"
+    written = bench.store.items("client/")
+    bench.clock.tick(3600)
+    assert bench.word() == "known" and bench.store.items("client/") == written
+    for _ in range(4):
+        bench.clock.tick(20 * 86_400)
+        assert bench.word() == "known"
+    assert bench.store.items("client/") != written
 
 
 def test_another_attempt_may_come_from_the_same_network_or_with_the_same_message(make_bench: Make) -> None:

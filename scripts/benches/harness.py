@@ -26,6 +26,7 @@ POSTFIX_PORT, DOVECOT_IMAP, DOVECOT_POP3 = 2625, 2143, 2110  # of the rivals' sc
 
 
 USERS = [f"u{number}" for number in range(10)]
+_GREYLIST = 'skip_if = ""\noptions = { at = "recipient", delay = "0s" }\n'  # looks everybody up, and keeps nobody out
 _CHECKS = ("iprev", "spf", "dkim", "arc", "dmarc", "dnsbl", "greylist", "attachments", "spamscore")
 
 
@@ -70,7 +71,7 @@ class Row:
 def all_checks(*lists: str, rules: str = "") -> str:
     """A policy with every check that needs no other program, asked of strangers and friends alike; ``lists`` are what
     ``dnsbl`` asks, as they stand in the policy."""
-    more = {"dnsbl": f'skip_if = ""\noptions = {{ lists = [{", ".join(lists)}] }}\n', "greylist": 'skip_if = ""\n'}
+    more = {"dnsbl": f'skip_if = ""\noptions = {{ lists = [{", ".join(lists)}] }}\n', "greylist": _GREYLIST}
     checks = "".join(f'[[check]]\nplugin = "{name}"\n{more.get(name, "")}' for name in _CHECKS)
     return f"{checks}{rules}[score]\njunk = 6\nreject = 15\n"
 
