@@ -1,42 +1,42 @@
-"""A real ext4 on a file, for tests that may mount: with a journal or without, with quotas, and as it is after a power
-cut."""
+"""Real file systems on a file, for tests that may mount: ext4, also as after a power cut, and btrfs with a quota."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
-import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-_SET_USER_QUOTA, _BLIMITS = 0x800008 << 8, 1  # quotactl(2); limits in blocks of 1024 octets
+_ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 
 @contextlib.contextmanager
-def ext4(folder: Path, *options: str, mount: str = "loop") -> Iterator[Path]:
+def ext4(folder: Path, *options: str) -> Iterator[Path]:
     """A new file system of 32 MB, mounted; ``options`` are mkfs.ext4's. Its octets are in ``disk.img`` of the
     folder. Skips where that cannot be done."""
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-        pytest.skip("needs root and mkfs.ext4")
-    image = folder / "disk.img"
-    image.touch()
-    os.truncate(image, 32 << 20)
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    subprocess.run(["mkfs.ext4", "-q", "-F", *options, str(image)], check=True, env=environment)
-    with mounted(image, folder / "disk", mount) as place:
+    with mounted(_image(folder, "mkfs.ext4", 32 << 20, "-F", *options), folder / "disk") as place:
         yield place
 
 
+def _image(folder: Path, make: str, octets: int, *options: str) -> Path:
+    if os.geteuid() != 0 or shutil.which(make, path=_ENVIRONMENT["PATH"]) is None:
+        pytest.skip(f"needs root and {make}")
+    image = folder / "disk.img"
+    image.touch()
+    os.truncate(image, octets)
+    subprocess.run([make, "-q", *options, str(image)], check=True, env=_ENVIRONMENT, stdout=subprocess.DEVNULL)
+    return image
+
+
 @contextlib.contextmanager
-def mounted(image: Path, place: Path, options: str = "loop") -> Iterator[Path]:
+def mounted(image: Path, place: Path) -> Iterator[Path]:
     """An image, mounted. Skips where that cannot be done."""
     place.mkdir()
-    done = subprocess.run(["mount", "-o", options, str(image), str(place)], capture_output=True, text=True)
+    done = subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     try:
@@ -53,10 +53,11 @@ def power_cut(folder: Path, name: str) -> contextlib.AbstractContextManager[Path
     return mounted(copy, folder / name)
 
 
-def limit(place: Path, uid: int, kilobytes: int) -> None:
-    """Lets a user have so much and no more. Skips where the kernel keeps no quotas."""
-    device = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if f" {place} " in line)
-    block = struct.pack("=8QI4x", kilobytes, kilobytes, 0, 0, 0, 0, 0, 0, _BLIMITS)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.quotactl(ctypes.c_int(_SET_USER_QUOTA - (1 << 32)), device.encode(), uid, block):
-        pytest.skip(f"no quotas here: {os.strerror(ctypes.get_errno())}")
+@contextlib.contextmanager
+def btrfs_quota(folder: Path, octets: str) -> Iterator[Path]:
+    """A new btrfs that takes so much and then says that a quota is used up. Skips where that cannot be done."""
+    image = _image(folder, "mkfs.btrfs", 256 << 20)
+    with mounted(image, folder / "disk") as place:
+        for words in (["quota", "enable", str(place)], ["qgroup", "limit", octets, str(place)]):
+            subprocess.run(["btrfs", *words], check=True, env=_ENVIRONMENT, stdout=subprocess.DEVNULL)
+        yield place
