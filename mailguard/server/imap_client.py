@@ -9,6 +9,7 @@ from typing import Any
 from mailguard.auth.accounts import Account
 from mailguard.model.event import Event
 from mailguard.protocol.imap.command import State
+from mailguard.protocol.imap.context import Contexts
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import mailbox_name
 from mailguard.protocol.imap.sequence import SequenceSet
@@ -16,6 +17,7 @@ from mailguard.protocol.imap.session import ImapSession, Request
 from mailguard.protocol.imap.view import View
 from mailguard.store.account import AccountStore, MailboxNameError
 from mailguard.store.mailbox import Mailbox
+from mailguard.store.search import find
 from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.watch import Registration
 
@@ -46,7 +48,8 @@ class Selected:
 
 class Client:
     """One signed-in connection; every handler gets it. ``flush`` sends what is waiting, ``request`` is the command
-    being carried out."""
+    being carried out; ``contexts`` are the searches to be kept up to date, ``on_arrival`` is told the UIDs of new
+    messages in the selected mailbox."""
 
     def __init__(
         self,
@@ -70,16 +73,18 @@ class Client:
         self._listening: list[Registration] = []
         self._watched: list[Mailbox] = []
         self._tell: Callable[[], None] | None = None
+        self.contexts = Contexts()
+        self.on_arrival: Callable[[Sequence[int]], None] | None = None
 
     @property
     def notifies(self) -> bool:
         """Whether the client wants to hear of changes without asking or waiting in IDLE (NOTIFY)."""
         return self._tell is not None
 
-    def watch(self, tell: Callable[[], None], mailboxes: Sequence[Mailbox]) -> None:
-        """From now on ``tell`` is called with every look at the selected mailbox, and its bell is also that of these
-        mailboxes; nothing is watched any more if there are none."""
-        self._tell = tell if mailboxes else None
+    def watch(self, tell: Callable[[], None] | None, mailboxes: Sequence[Mailbox]) -> None:
+        """From now on the selected mailbox is looked at whenever something changes there or in these mailboxes, and
+        ``tell`` is called with every look; None for the end of that."""
+        self._tell = tell
         self._watched = list(mailboxes)
         self.stop_listening()
 
@@ -139,6 +144,7 @@ class Client:
     def select(self, selected: Selected | None) -> None:
         """Changes the selected mailbox; None for none."""
         self._selected = selected
+        self.contexts.clear()
         self.session.state = State.SELECTED if selected else State.AUTHENTICATED
 
     def printed(self, name: str) -> bytes:
@@ -189,6 +195,7 @@ class Client:
             view.gone += view.known(changes.vanished)
         if expunges and view.gone:
             gone, view.gone = view.gone, []
+            self.session.send_all(self.contexts.removed(view, gone))
             self.session.send_all(view.expunge(gone, vanished="QRESYNC" in self.session.enabled))
         if changes.flags:
             before, last = view.count, view.last
@@ -196,6 +203,9 @@ class Client:
                 self._arrivals(selected, before)
             known = [row for row in changes.flags if row[0] <= last] if changes.flags[-1][0] > last else changes.flags
             self.session.send_all(view.changed(known, modseq=self.condstore))
+        if self.contexts:
+            uids = [row[0] for row in changes.flags]
+            self.session.send_all(self.contexts.changed(view, uids, lambda key: find(mailbox, key, self.now())))
         view.modseq = max(view.modseq, changes.highest_modseq)
         view.told.clear()
 
@@ -208,6 +218,8 @@ class Client:
             view.recent.update(uid for uid in view.uids[before:] if uid > after)
         if not rev2:
             self.session.send(b"* %d RECENT\r\n" % len(view.recent))
+        if self.on_arrival is not None:
+            self.on_arrival(view.uids[before:])
 
     def tell_flags(self, changed: Sequence[tuple[int, str, int]], *, silent: bool = False, only: bool = False) -> None:
         """Answers flag changes that this client made itself; where ``only``, with their MODSEQ alone."""
@@ -223,6 +235,8 @@ class Client:
                 self.send(line)
         if not changed:
             return
+        if self.contexts:
+            self.contexts.touched.update(uid for uid, _, _ in changed)
         if max(modseq for _, _, modseq in changed) == view.modseq + 1:
             view.modseq += 1  # nobody else changed anything meanwhile: nothing more to look for
         else:

@@ -71,7 +71,7 @@ def fetch(client: Client, command: Fetch) -> Done:
         _mark_seen(client, selected, uids, items)
     if client.condstore and Attribute("FLAGS") in items and Attribute("MODSEQ") not in items:
         items.append(Attribute("MODSEQ"))
-    trouble = _print(client, selected, uids, items)
+    trouble = print_messages(client, uids, items)
     if trouble is not None and not (command.uid and trouble is _GONE):
         raise trouble
     return Done()
@@ -107,13 +107,13 @@ def _mark_seen(client: Client, selected: Selected, uids: list[int], items: list[
         items.append(Attribute("FLAGS"))
 
 
-def _print(client: Client, selected: Selected, uids: Sequence[int], items: Sequence[Item]) -> CommandError | None:
+def print_messages(client: Client, uids: Sequence[int], items: Sequence[Item]) -> CommandError | None:
     """Answers; returns what went wrong with some of the messages."""
     attributes = [item.name for item in items if isinstance(item, Attribute)]
     sections = [item for item in items if isinstance(item, Section)]
     columns = ["uid", *(_PRINTED[name][0] for name in attributes)]
     changes = [(at, _PRINTED[name][2]) for at, name in enumerate(attributes, 1) if _PRINTED[name][2] is not _itself]
-    view = selected.view
+    selected, view = client.selected, client.selected.view
     recent_at = attributes.index("FLAGS") + 1 if "FLAGS" in attributes and view.recent else 0
     form = " ".join(_PRINTED[name][1] for name in attributes)
     if sections:

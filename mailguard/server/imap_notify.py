@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailguard.protocol.imap.fetch import Item
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.notify import Filter, Notify
 from mailguard.protocol.imap.response import status_line
 from mailguard.server.imap_client import Client, Handler
+from mailguard.server.imap_fetch import print_messages
 from mailguard.store.account import SEPARATOR, MailboxNameError
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.snapshot import NoSuchMailboxError, Status
+
+_SELECTED = ("SELECTED", "SELECTED-DELAYED")
 
 
 @dataclass(slots=True)
@@ -42,10 +47,19 @@ def notify(client: Client, command: Notify) -> None:
         raise CommandError("that many mailboxes cannot be watched", status="NO", code="NOTIFICATIONOVERFLOW")
     for mailbox in watched.values():
         mailbox.told = mailbox.standing()[1]
-    client.watch(lambda: tell(client, watched), [each.mailbox for each in watched.values()])
+    selected = next((each for each in command.filters if each.kind in _SELECTED and each.events), None)
+    wanted = bool(watched) or selected is not None
+    client.watch((lambda: tell(client, watched)) if wanted else None, [each.mailbox for each in watched.values()])
+    items = selected.items if selected is not None else ()
+    client.on_arrival = (lambda uids: _fetched(client, uids, items)) if items else None
     if command.status:
         for mailbox in watched.values():
             client.send(_status(client, mailbox, mailbox.standing()[0]))
+
+
+def _fetched(client: Client, uids: Sequence[int], items: Sequence[Item]) -> None:
+    """What MessageNew asks to be told of new messages in the selected mailbox; one that is gone again is left out."""
+    print_messages(client, uids, items)
 
 
 def tell(client: Client, watched: dict[str, Watched]) -> None:

@@ -10,6 +10,7 @@ from mailguard.protocol.imap.search import All, resolve, uses_modseq
 from mailguard.protocol.imap.searchgrammar import Search, Sort, Thread
 from mailguard.protocol.imap.sequence import render_set
 from mailguard.protocol.imap.sort import SortKey
+from mailguard.protocol.imap.text import quoted
 from mailguard.protocol.imap.thread import Row, thread_by_references, thread_by_subject
 from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.server.imap_fetch import window
@@ -26,8 +27,18 @@ _THREADED = ("sent", "uid", "message_id", "references", "base_subject", "is_repl
 
 def search(client: Client, command: Search) -> Done:
     """SEARCH."""
-    answer(client, command, find(client, command), b"SEARCH")
+    uids = find(client, command)
+    answer(client, command, uids, b"SEARCH")
+    if command.update:
+        key, tag = resolve(command.key, client.selected.view.search_uids), client.request.tag
+        if not client.contexts.add(tag, uid=command.uid, key=key, uids=uids):
+            client.send(b"* NO [NOUPDATE %b] too many searches are kept up to date\r\n" % quoted(tag))
     return Done()
+
+
+def cancel(client: Client, tags: tuple[bytes, ...]) -> None:
+    """CANCELUPDATE."""
+    client.contexts.cancel(tags)
 
 
 def find(client: Client, command: Search) -> list[int]:
@@ -141,5 +152,6 @@ def threaded(selected: Selected, uids: list[int], command: Thread) -> bytes:
 
 
 HANDLERS: dict[str, Handler] = {
+    "CANCELUPDATE": cancel,
     "SEARCH": search, "UID SEARCH": search, "SORT": sort, "UID SORT": sort, "THREAD": thread, "UID THREAD": thread,
 }  # fmt: skip

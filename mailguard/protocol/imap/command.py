@@ -23,6 +23,7 @@ from mailguard.protocol.imap.arguments import (
     Words,
 )
 from mailguard.protocol.imap.change import parse_copy, parse_store
+from mailguard.protocol.imap.context import parse_cancel
 from mailguard.protocol.imap.fetch import parse_fetch
 from mailguard.protocol.imap.lexer import CommandError, Lexer
 from mailguard.protocol.imap.listing import parse_list, parse_lsub, parse_status_items
@@ -249,6 +250,7 @@ COMMANDS: dict[str, Kind] = {
     "SETMETADATA": Kind(parse_set, AFTER),
     "NOTIFY": Kind(parse_notify, AFTER),
     **{name: Kind(partial(parse_acl, words=words), AFTER) for name, words in _ACL.items()},
+    "CANCELUPDATE": Kind(parse_cancel, SELECTED),
     **{name: Kind(_none, SELECTED) for name in ("CHECK", "CLOSE", "UNSELECT")},
     **{name: _pair(parse)[0] for name, parse in _PAIRS.items()},
     **{f"UID {name}": _pair(parse)[1] for name, parse in _PAIRS.items()},

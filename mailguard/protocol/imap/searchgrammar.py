@@ -29,18 +29,20 @@ _DATES: dict[str, tuple[Literal["internal", "sent", "saved"], Literal["before", 
     "SAVEDBEFORE": ("saved", "before"), "SAVEDON": ("saved", "on"), "SAVEDSINCE": ("saved", "since"),
 }  # fmt: skip
 _SORTS = ("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO")
-_RESULTS = ("MIN", "MAX", "ALL", "COUNT", "SAVE")
+_RESULTS = ("MIN", "MAX", "ALL", "COUNT", "SAVE", "UPDATE", "CONTEXT")
+_CONTEXT = {"UPDATE", "CONTEXT"}  # RFC 5267 §4
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """SEARCH or UID SEARCH. ``results`` is None for the plain form, else what RETURN asks for; ``partial`` its
-    window as 1-based ends, both negative when counted from the end."""
+    window as 1-based ends, both negative when counted from the end; ``update`` asks for news of the result."""
 
     key: Key
     uid: bool
     results: tuple[str, ...] | None = None
     partial: tuple[int, int] | None = None
+    update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,20 @@ def parse_search(lexer: Lexer, uid: bool) -> Search:
         lexer.space()
         charset = _charset(lexer)
         lexer.space()
-    return Search(_Keys(lexer, charset).all(), uid, results, partial)
+    key = _Keys(lexer, charset).all()
+    if results is None or not _CONTEXT.intersection(results):
+        return Search(key, uid, results, partial)
+    # CONTEXT is but a hint that more will be asked of the same search.
+    told = tuple(word for word in results if word not in _CONTEXT)
+    return Search(key, uid, told or ("UPDATE",) * ("UPDATE" in results) or ("ALL",), partial, "UPDATE" in results)
 
 
 def parse_sort(lexer: Lexer, uid: bool) -> Sort:
     """Everything behind ``SORT``."""
     lexer.space()
     results, partial = _return(lexer)
+    if results is not None and _CONTEXT.intersection(results):
+        raise CommandError("only a SEARCH can be kept up to date here")
     order = lexer.parenthesised(lambda: _sort_key(lexer))
     lexer.space()
     charset = _charset(lexer)
