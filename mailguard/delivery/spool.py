@@ -50,6 +50,15 @@ class Spool:
             self._descriptor = -1
 
 
+def has_room(folder: Path, octets: int) -> bool:
+    """Whether the disk of a folder has room for so much, as far as it tells."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return True  # whatever is wrong there will be told by whoever writes
+    return disk.f_bavail * disk.f_frsize >= octets
+
+
 def spooled(folder: Path, pieces: Iterable[bytes]) -> mmap | bytes:
     """These pieces as one mapped file. Raises OSError."""
     spool = Spool(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from mailguard.delivery.forward import LOOPS
 from mailguard.delivery.intake import Intake, Taken
 from mailguard.delivery.local import LocalDelivery
 from mailguard.delivery.router import Route, Router
-from mailguard.delivery.spool import spooled
+from mailguard.delivery.spool import has_room, spooled
 from mailguard.delivery.submission_settings import SubmissionSettings
 from mailguard.model.address import Address
 from mailguard.model.envelope import Envelope, Recipient
@@ -79,6 +80,10 @@ class Transaction:
         sender = mail.mail_from
         if account is not None and sender is not None and not desk.router.directory.may_send_as(account, sender):
             return submission.not_yours(account, sender)
+        if mail.size and not has_room(desk.spool.parent, mail.size):  # RFC 1870 §6.1: before it has travelled
+            cause = cure(OSError(errno.ENOSPC, ""))
+            desk.log.error("no room for a message that was announced", id=ident, size=mail.size, cure=cause)
+            return NO_STORAGE
         envelope = Envelope(
             ident,
             sender,

@@ -171,9 +171,11 @@ def test_what_a_message_needs_is_seen_when_it_comes(queue: Queue) -> None:
     raw = "Subject: ä\r\nTLS-Required: No\r\n\r\nx".encode()
     queue.put(envelope(smtputf8=True), Message(raw), to("u@x.test"))
     queue.put(envelope("m2", smtputf8=True, body_8bit=True), Message(b"A: b\r\n\r\nx"), to("u@x.test"))
-    first, second = (w.message for w in claim(queue))
+    queue.put(envelope("m3", require_tls=True), Message(raw), to("u@x.test"))
+    first, second, third = (w.message for w in claim(queue))
     assert first.envelope.smtputf8 and first.envelope.body_8bit and first.tls_optional
     assert not (second.envelope.smtputf8 or second.envelope.body_8bit or second.tls_optional)
+    assert third.envelope.require_tls and not third.tls_optional  # RFC 8689 §4.1: the stricter word counts
 
 
 def test_sweep_sets_orphans_aside_and_forgets_them_after_a_week(queue: Queue) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mailguard.delivery.relay_settings import TimeoutSettings
 from mailguard.model.event import Bounced, Deferred, Delivered
 
 _spec = importlib.util.spec_from_file_location("stages_pki", Path(__file__).with_name("pki.py"))
@@ -36,6 +37,14 @@ def over() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
+
+
+RFC_5321 = {"greeting": 300, "hello": 300, "mail": 300, "rcpt": 300, "data": 120, "block": 180, "final": 600}
+
+
+@pytest.mark.parametrize("wait", RFC_5321)
+def test_no_wait_is_shorter_than_the_rfc_has_it(wait: str) -> None:
+    assert getattr(TimeoutSettings(), wait) >= RFC_5321[wait]  # RFC 5321 §4.5.3.2
 
 
 def until(stage: str, act: Act, context: Any) -> Act:

@@ -264,6 +264,29 @@ def test_marks_of_ours_that_came_from_outside_are_gone_and_nothing_is_added(serv
         assert b"\tfor <" not in raw and b"Delivered-To" not in raw  # neither learns of the other
 
 
+def test_what_comes_from_outside_stays_as_it_is(server: Any) -> None:
+    """Octets beyond ASCII in the header, lines of any length, dots, no line end at the end of a header."""
+    odd = b"Subject: odd \xe4\xf6\xfc\r\nX-Long: " + b"y" * 3_000 + b"\r\n\r\n" + b"z" * 5_000 + b"\r\n..\r\n.\xff\r\n"
+    with Talk(server.port(25)) as talk:
+        talk.open(sender="Ann.O'Hara@EXAMPLE.net")
+        ident = talk.data(odd.replace(b"\r\n.", b"\r\n..").removesuffix(b"\r\n")).split()[-1]
+    server.wait_for(f"delivered id={ident}")
+    (raw,) = [m for m in mails(server, USER1) if b"Subject: odd" in m]
+    assert raw.startswith(b"Return-Path: <Ann.O'Hara@example.net>\r\n") and raw.endswith(odd)
+
+
+@pytest.mark.parametrize("before", [49, 50])
+def test_a_message_that_goes_in_circles_is_refused(server: Any, before: int) -> None:
+    with Talk(server.port(25)) as talk:
+        talk.open()
+        reply = talk.data(b"Received: from a by b; date\r\n" * before + b"Subject: in circles\r\n\r\nx")
+    if before < 50:
+        assert reply.startswith("250")
+    else:
+        assert reply == "554 5.4.6 the message has passed 50 servers: a mail loop"
+        server.wait_for('reply="554 5.4.6 the message has passed 50 servers')
+
+
 def test_many_new_recipients_in_a_day_are_held_until_somebody_lets_them_go(server: Any) -> None:
     with smtptalk.submitting(server, user=USER2) as talk:
         for n in range(3):

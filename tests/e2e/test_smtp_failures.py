@@ -53,6 +53,11 @@ def test_a_full_disk_is_a_4xx_with_cause_and_cure_and_what_was_taken_stays(tmp_p
         assert send(server, "before").startswith("250")
         with full(tmp_path / "disk"):
             refused_for(server, "No space left on device", "make room on the disk")
+            with Talk(server.port(25)) as talk:
+                talk.say("EHLO c.test")
+                assert talk.say("MAIL FROM:<a@x.test> SIZE=100000").startswith("452 4.3.1")
+                assert "make room on the disk" in server.wait_for("no room for a message that was announced")
+                assert talk.say("MAIL FROM:<a@x.test>").startswith("250")
         assert_taken(server)
 
 

@@ -184,6 +184,38 @@ def test_any_stream_gets_only_replies(stream: list[bytes]) -> None:
         assert plain or re.match(rb"([245])\d\d \1\.\d+\.\d+ .", line), line  # RFC 2034 §4
 
 
+LONG = [
+    b"EHLO " + b"e" * 255,
+    b"MAIL FROM:<" + b"m" * 500 + b"@x.test>",
+    b"MAIL FROM:<a@x.test> " + b"P" * 1500 + b"=1",
+    b"MAIL FROM:<a@x.test> SIZE=" + b"9" * 1500,
+    b"RCPT TO:<" + b"r" * 64 + b"@" + b".".join([b"d" * 63] * 3) + b".test>",
+    b"RCPT TO:<" + "ö".encode() * 200 + b"@x.test>",
+    b"V" * 1500,
+    b"AUTH " + b"A" * 1500,
+    b"XCLIENT " + b"X" * 1500 + b"=1",
+    b"BDAT " + b"9" * 1500,
+]
+
+
+@pytest.mark.parametrize("line", LONG, ids=lambda line: line[:9].decode())
+def test_no_reply_is_longer_than_the_rfc_has_it(line: bytes) -> None:
+    for profile in (MX, SUBMISSION):
+        bench = Bench(profile)
+        answer = bench.say(b"EHLO c\r\nMAIL FROM:<a@x.test> SMTPUTF8\r\n" + line + b"\r\n")
+        assert max(map(len, answer.split(b"\r\n"))) <= 510  # RFC 5321 §4.5.3.1.5
+
+
+NAMES = [b"localhost", b"[192.0.2.1]", b"[IPv6:2001:db8::1]", b"not_a_host", b"no.such.host.invalid", b"a..b", b"-"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: name.decode())
+def test_nobody_is_refused_for_the_name_of_his_host(name: bytes) -> None:
+    bench = Bench()
+    bench.say(b"")
+    assert bench.say(b"EHLO " + name + b"\r\n").startswith(b"250-mx.test greets " + name)  # RFC 5321 §4.1.4
+
+
 def test_a_response_that_is_too_long_ends_the_exchange() -> None:
     bench = Bench(SUBMISSION)
     bench.say(b"EHLO c\r\nAUTH PLAIN\r\n")
