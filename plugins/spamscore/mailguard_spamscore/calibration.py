@@ -2,9 +2,10 @@
 
 Points are the score in units of the line: ``JUNK_POINTS`` is the line itself, on any day. The line begins high, comes
 down as mail is learnt, and comes down all the way only on evidence from mail that was scored as it arrived and then
-confirmed: an archive taught at once says little about the scores of tomorrow's mail. Should local ham score higher
-than that, the line goes up with it: it stays above the scores of all but three thousandths of the local ham, with the
-tail measured over the histogram that every confirmed arrival is noted in.
+confirmed: an archive taught at once says little about the scores of tomorrow's mail. Until then the line is the higher
+the less wanted mail of the message's own kind was in the archive. Should local ham score higher than all that, the line
+goes up with it: it stays above the scores of all but three thousandths of the local ham, with the tail measured over
+the histogram that every confirmed arrival is noted in.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
+from .kind import PLAIN
 from .model import BIN_WIDTH, BINS, Model
 
 JUNK_POINTS = 6.0
@@ -26,8 +28,13 @@ SEEN_LINE = 3.4
 """With SPAM_NEEDED spam learnt."""
 TAUGHT_LINE = 2.8
 """With HAM_NEEDED ham learnt, too."""
-PROVEN_LINE = 1.5
+PROVEN_LINE = 1.4
 """With CONFIRMED_NEEDED ham confirmed after arrival, too."""
+ARCHIVE_LINE = 2.8
+"""With an archive learnt that has ARCHIVE_HAM ham of the message's kind; ARCHIVE_STEP more for each factor of e fewer,
+as much less for each factor more."""
+ARCHIVE_STEP = 0.35
+ARCHIVE_HAM = 1000.0
 HIGHEST_LINE = 9.0
 HAM_NEEDED = 150.0
 SPAM_NEEDED = 30.0
@@ -58,13 +65,11 @@ def note(model: Model, score: float, label: int) -> None:
 
     Scores of the first days are left out of the histogram: they say how it was before anything was known.
     """
+    model.counts[5 if label else 3] += 1
     if model.ham < HAM_NEEDED:
-        model.counts[3] += not label
         return
     bins = model.spam_bins if label else model.ham_bins
     bins[_bin(score)] += 1.0
-    if not label:
-        model.counts[3] += 1
     if sum(bins) > _MEMORY:
         for i in range(BINS):
             bins[i] *= 0.5
@@ -79,25 +84,35 @@ def floor(ham: float, spam: float, confirmed: float) -> float:
     return COLD_LINE - sum(part * step for part, step in steps)
 
 
-def doubt(ham: float, confirmed: float) -> float:
-    """How much of what was learnt is not proven: an archive is, until as many ham as it takes arrived and stood."""
-    archive = min(1.0, max(0.0, ham - confirmed) / HAM_NEEDED)
-    return archive * (1 - min(1.0, confirmed / CONFIRMED_NEEDED))
+def doubt(archive: float, confirmed: float) -> float:
+    """How much of what was learnt is not proven: messages from an ``archive`` are not, until as many ham as it takes
+    arrived and stood."""
+    return min(1.0, max(0.0, archive) / HAM_NEEDED) * (1 - min(1.0, confirmed / CONFIRMED_NEEDED))
 
 
-def line(shared: Model, personal: Model | None = None) -> Line:
-    """The line for an account: from its own mail once there is enough of it, with everybody's before that."""
-    ham, spam, confirmed = shared.ham, shared.spam, float(shared.counts[3])
-    own = shared
+def archive_line(alike: float, spam: float) -> float:
+    """The line for what an archive taught, which had so many ham of the message's kind, and so much spam."""
+    at = ARCHIVE_LINE - ARCHIVE_STEP * log(max(1.0, alike) / ARCHIVE_HAM)
+    return COLD_LINE - min(1.0, max(0.0, spam) / SPAM_NEEDED) * (COLD_LINE - at)
+
+
+def line(shared: Model, personal: Model | None = None, kind: int = PLAIN) -> Line:
+    """The line for an account's mail of a kind: from its own mail once there is enough of it, with everybody's before
+    that."""
+    own, most = shared, shared
     if personal:
-        ham, spam = max(ham, personal.ham), max(spam, personal.spam)
-        confirmed = max(confirmed, float(personal.counts[3]))
+        most = max(shared, personal, key=lambda model: model.ham)
         if personal.counts[3] >= HAM_NEEDED:
             own = personal
+    ham, spam = most.ham, max(shared.spam, personal.spam if personal else 0.0)
+    confirmed, stood = (max(float(m.counts[i]) for m in (shared, personal or shared)) for i in (3, 5))
     if own.tail[0] != own.counts[3]:
         own.tail = float(own.counts[3]), tail(list(own.ham_bins))
-    at = max(floor(ham, spam, confirmed), min(HIGHEST_LINE, own.tail[1]))
-    return Line(at, int(ham), int(spam), doubt(ham, confirmed))
+    unproven = doubt(ham + spam - confirmed - stood, confirmed)
+    at = floor(ham, spam, confirmed)
+    if unproven:
+        at += unproven * (archive_line(float(most.kinds[kind]), spam) - at)
+    return Line(max(at, min(HIGHEST_LINE, own.tail[1])), int(ham), int(spam), unproven)
 
 
 def tail(bins: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from zlib import crc32
 from .token import MAX_GRAM, MAX_WORDS, Features
 
 WORD_BITS, TAG_BITS, GRAM_BITS = 16, 17, 16
-FEATURE_SET = 3
+FEATURE_SET = 4
 """Raised whenever the meaning of a number changes: model files of another set are rebuilt from the journal."""
 
 TAG_MASK = (1 << TAG_BITS) - 1

@@ -14,6 +14,7 @@ from threading import Lock
 
 from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note
 from .index import Indexed, index
+from .kind import kind_of
 from .learner import Score, learn_personal, learn_shared, score
 from .model import GLOBAL, PERSONAL, Layout, Model, ModelError
 from .name import Signals
@@ -124,7 +125,7 @@ class Judge:
                 return Model(path, layout)
 
     def line(self, account: str = "") -> float:
-        """The score (log-odds) from which on a message is junk for an account."""
+        """The score (log-odds) from which on a message by itself, in plain text, is junk for an account."""
         return line(self.shared, self.personal(account)).at
 
     def path_of(self, account: str) -> Path:
@@ -147,9 +148,9 @@ class Judge:
     def judge(self, seen: Seen, account: str = "") -> Judgement:
         """The judgement for one account, or for all when none is named."""
         personal = self.personal(account)
-        where = line(self.shared, personal)
+        where = line(self.shared, personal, kind_of(seen.numbers))
         prior = self._prior(seen, personal)
-        total = score(seen.numbers, self.shared, personal, prior, doubt=where.doubt)
+        total = score(seen.numbers, self.shared, personal, prior, doubt=where.doubt, line=where.at)
         points = where.points(total.total)
         word = "spam" if points >= JUNK_POINTS else "unsure" if points >= UNSURE_POINTS else "ham"
         return Judgement(points, word, total, where)
@@ -175,12 +176,15 @@ class Judge:
                     note(self.shared, arrived, kept.label)
                 learn_shared(self.shared, kept, weight, chance=self._chance, count=count)
 
-    def uncount(self, account: str, label: int) -> None:
+    def uncount(self, account: str, label: int, numbers: Indexed) -> None:
         """Takes one message of this label out of the counts: it was relabelled or forgotten."""
+        kind = kind_of(numbers)
         for model in (self.personal(account), self.shared):
             if model:
                 with model.writing():
                     model.counts[label] = max(0.0, model.counts[label] - 1)
+                    if not label:
+                        model.kinds[kind] = max(0.0, model.kinds[kind] - 1)
 
     def clear(self, account: str) -> None:
         """Starts an account's model from nothing; that of all (``""``) if it was taught since it was begun, so that a

@@ -6,8 +6,8 @@ that it takes up what the global model gets wrong, and its part is bounded. Each
 binary features scaled to unit length; a lesson is one AdaGrad step, taken only while the message is on the wrong side
 or inside a margin. After each lesson remembered ones are rehearsed.
 
-What was learnt far from the message at hand says little about it: the more of its tags no lesson ever had, the less
-the learnt parts weigh, until enough mail was scored as it arrived and confirmed.
+What was learnt far from the message at hand says little about it: the more of its tags and local marks no lesson of
+the account ever had, the less the learnt parts weigh, until enough mail was scored as it arrived and confirmed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import exp, sqrt, tanh
 
 from .index import Indexed
+from .kind import kind_of
 from .model import Model, Table
 from .rehearsal import Kept, keep, recall
 
@@ -30,17 +31,18 @@ PERSONAL_RATES = (0.25, 0.25, 0.15)
 """For words, tags and 4-grams."""
 PERSONAL_BOUND = 5.0
 """The personal model's part of the score stays within plus and minus this many log-odds."""
-STRANGER_BOUND = 2.0
 OWN_LESSONS = 10
-"""While an account has fewer lessons of its own, the global model's part stays within STRANGER_BOUND: below any line,
-so that what others taught never junks its mail without a rule that agrees."""
+STRANGER_BOUND = 2.0
+STRANGER_SHARE = 0.8
+"""While an account has fewer than OWN_LESSONS, the global model's part stays within STRANGER_BOUND log-odds and this
+share of the line: what others taught never junks its mail without a rule that agrees."""
 EARLY = 1000
 EARLY_REHEARSALS = 3
 REHEARSALS = 2
 """So many remembered messages are rehearsed with each of the first EARLY lessons, and with each later one."""
-FAMILIAR = 0.25
+FAMILIAR = 0.2
 STRANGE = 0.4
-STRANGE_TAGS, STRANGE_GRAMS = 0.3, 0.6
+STRANGE_TAGS, STRANGE_GRAMS = 0.4, 0.8
 """With up to FAMILIAR of its tags new, what was learnt counts in full; from STRANGE on, tags and the personal part
 count STRANGE_TAGS and 4-grams STRANGE_GRAMS of that."""
 
@@ -118,20 +120,27 @@ def strangeness(tags: Group) -> float:
 
 
 def score(
-    numbers: Indexed, shared: Model, personal: Model | None = None, prior: float = 0.0, *, doubt: float = 0.0
+    numbers: Indexed,
+    shared: Model,
+    personal: Model | None = None,
+    prior: float = 0.0,
+    *,
+    doubt: float = 0.0,
+    line: float = STRANGER_BOUND / STRANGER_SHARE,
 ) -> Score:
     """The score of a message. ``prior`` is what the rules say before anything was learnt; ``doubt`` from 0 to 1 is how
-    much strangeness takes away."""
+    much strangeness takes away; ``line`` is the score from which on it is junk."""
     groups = shared_groups(shared, numbers)
     words, tags, grams = [group.sum() for group in groups]
-    own = _bounded(_sum(personal_groups(personal, numbers))) if personal else 0.0
-    if doubt and (lost := doubt * strangeness(groups[1])):
+    mine = personal_groups(personal, numbers) if personal else groups
+    own = _bounded(_sum(mine)) if personal else 0.0
+    if doubt and (lost := doubt * strangeness(mine[1])):
         trust = 1 - lost * (1 - STRANGE_TAGS)
         tags, own = tags * trust, own * trust
         grams *= 1 - lost * (1 - STRANGE_GRAMS)
     common = words + tags + grams
     if personal is None or personal.counts[2] < OWN_LESSONS:
-        common = _bounded(common, STRANGER_BOUND)
+        common = _bounded(common, min(STRANGER_BOUND, STRANGER_SHARE * line))
     return Score(common, own, prior)
 
 
@@ -170,6 +179,8 @@ def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) ->
         keep(model, kept, held, chance)
         model.counts[4] = held + 1
     model.counts[kept.label] += 1
+    if not kept.label:
+        model.kinds[kind_of(kept.numbers)] += 1
     model.counts[2] = lessons + 1
     return [old for old in drawn if old]
 

@@ -20,6 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from .index import FEATURE_SET, GRAM_BITS, TAG_BITS, WORD_BITS
+from .kind import KINDS
 
 HEAD = 4096
 SLOT = 6144
@@ -104,7 +105,9 @@ class Model:
         if feature_set != FEATURE_SET:
             raise ModelError(f"{self.path}: made for feature set {feature_set}, this is {FEATURE_SET}")
         self._view = memoryview(self._map)
-        self.counts = self._view[64:128].cast("d")  # ham, spam learnt; lessons; ham confirmed; kept for rehearsal
+        # ham, spam learnt; lessons; ham confirmed after arrival; kept for rehearsal; spam confirmed
+        self.counts = self._view[64:128].cast("d")
+        self.kinds = self._view[128 : 128 + 8 * len(KINDS)].cast("d")  # ham learnt of each kind
         self.ham_bins = self._view[1024 : 1024 + 8 * BINS].cast("d")
         self.spam_bins = self._view[1024 + 8 * BINS : 1024 + 16 * BINS].cast("d")
         self.tables: dict[str, Table] = {}
@@ -154,7 +157,7 @@ class Model:
         """Unmaps the file."""
         for table in self.tables.values():
             table.release()
-        for view in (self.counts, self.ham_bins, self.spam_bins):
+        for view in (self.counts, self.kinds, self.ham_bins, self.spam_bins):
             view.release()
         self._view.release()
         self._map.close()

@@ -48,8 +48,9 @@ def _forget_messages(model: Model) -> None:
     for number in range(model.layout.slots):
         slot = model.slot(number)
         slot[:] = bytes(len(slot))
-    for i in range(len(model.counts)):
-        model.counts[i] = 0.0
+    for counts in (model.counts, model.kinds):
+        for i in range(len(counts)):
+            counts[i] = 0.0
 
 
 def begin_with(prior: Path, folder: Path) -> bool:

@@ -66,7 +66,7 @@ class School:
         if old and corrected:  # back to where it was before the wrong lesson, and to the right side at least
             goal = max(before.line.at, old.score) if label else min(0.0, old.score)
             self._insist(seen, label, account, goal, share)
-            self.judge.uncount(account, 1 - label)
+            self.judge.uncount(account, 1 - label, seen.numbers)
         self.journal.done(account, name)
         after = self.judge.judge(seen, account).points
         return Outcome("corrected" if corrected else "learnt", before.points, after)
@@ -80,7 +80,7 @@ class School:
         if not old or old.label != label:
             return Outcome("unknown", before, before)
         self._insist(seen, 1 - old.label, account, old.score, self.share)
-        self.judge.uncount(account, old.label)
+        self.judge.uncount(account, old.label, seen.numbers)
         self.journal.forget(account, name)
         return Outcome("undone", before, self.judge.judge(seen, account).points)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import time
+import tracemalloc
 from zlib import crc32
 
 import pytest
@@ -92,6 +93,17 @@ def test_hostile_messages_cost_bounded_work(judge, name):
     assert len(seen.features.seen.text) <= MAX_TEXT + 64
     assert len(seen.features.tree.parts) <= MAX_PARTS
     assert spent < 1.0, f"{spent:.2f} s of CPU"  # about 0.05 s; the bound is for machines under load
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_messages_cost_bounded_memory(judge, name):
+    tracemalloc.start()
+    try:
+        judge.judge(judge.look(HOSTILE[name]), "")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 12 * MEGABYTE  # one body of the greatest size looked at, and 4 MB beside it
 
 
 @given(st.binary(max_size=3000))

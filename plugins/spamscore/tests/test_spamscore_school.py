@@ -7,7 +7,8 @@ import pytest
 from mailguard_spamscore.calibration import COLD_LINE, PROVEN_LINE, SEEN_LINE, TAUGHT_LINE, floor, line, note, tail
 from mailguard_spamscore.journal import Journal
 from mailguard_spamscore.judge import Judge
-from mailguard_spamscore.model import BINS, PERSONAL, Model
+from mailguard_spamscore.learner import STRANGER_SHARE
+from mailguard_spamscore.model import BINS, GLOBAL, PERSONAL, Model
 from mailguard_spamscore.prior import begin_with, train_prior
 from mailguard_spamscore.rule import RuleError, load_rules
 from mailguard_spamscore.school import HEAD_START, MOST_SHARED_A_DAY, School
@@ -97,6 +98,25 @@ def test_undo_of_what_was_never_taught(school):
     assert school.undo(spam(1), 0, ANN).done == "unknown"
     assert school.undo(spam(1), 1, ANN).done == "undone"
     assert school.teach(spam(1), 1, ANN, 1.0, origin="command").done == "learnt"
+
+
+def test_what_others_taught_never_junks_a_newcomers_mail_alone(school):
+    """However low the line of a proven office lies: without a rule that agrees, their word is not enough."""
+    for n in range(60):
+        school.teach(spam(n), 1, ANN, 0.0, origin="command")
+        school.teach(invoice(n), 0, ANN, 0.0, origin="command")
+    shared = school.judge.shared
+    shared.counts[0] = shared.counts[3] = 10_000  # so many wanted messages came and stood
+    seen = school.judge.look(spam(1000))
+    judged = school.judge.judge(seen, BOB)
+    assert judged.line.at == pytest.approx(PROVEN_LINE)
+    assert judged.score.shared < PROVEN_LINE
+    assert judged.score.shared == pytest.approx(STRANGER_SHARE * PROVEN_LINE, abs=0.1)  # and yet much was taught
+
+
+def test_files_stay_within_their_size():
+    assert GLOBAL.size <= 12_000_000
+    assert PERSONAL.size <= 3_000_000
 
 
 def test_the_floor_comes_down_in_steps():
