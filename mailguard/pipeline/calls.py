@@ -20,6 +20,8 @@ from mailguard.pipeline.rounds import Rounds
 
 MAX_FACTS = 16_384  # characters of JSON that one finding may carry
 GLANCE = 0.05  # seconds between looks at the memory while a call takes its time
+_FEW, _SHORT = 12, 100  # facts, and characters of each: six in JSON at most
+_NUMBERS = (int, float, bool)
 MAX_STUCK = 8  # calls of one plugin that may hang at the same time before it is left out
 
 
@@ -41,7 +43,7 @@ class Health:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """One call to make; ``words`` are those it may find; ``quick`` and ``repeatable`` as in ``PluginInfo``."""
 
@@ -54,7 +56,7 @@ class Job:
     repeatable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """What came of a call: a finding or None, and the milliseconds it took; ``fault`` is the exception, if any."""
 
@@ -215,6 +217,18 @@ def check_finding(job: Job, value: Any) -> Finding | None:
         raise ValueError(f"{job.hook} found {value.word!r}, which is not among its words")
     if not isinstance(value.points, (int, float)) or value.points != value.points:
         raise ValueError(f"{job.hook} gave {value.points!r} points")
-    if value.facts and len(json.dumps(dict(value.facts))) > MAX_FACTS:
+    if value.facts and not _slight(value.facts) and len(json.dumps(dict(value.facts))) > MAX_FACTS:
         raise ValueError(f"{job.hook} told facts of more than {MAX_FACTS} characters")
     return value
+
+
+def _slight(facts: Mapping[str, Any]) -> bool:
+    """Whether facts are so few and plain that their JSON need not be made to see that it is short."""
+    return len(facts) <= _FEW and all(
+        type(name) is str and len(name) <= _SHORT and (type(value) in _NUMBERS or _is_short(value))
+        for name, value in facts.items()
+    )
+
+
+def _is_short(value: object) -> bool:
+    return type(value) is str and len(value) <= _SHORT

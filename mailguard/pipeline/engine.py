@@ -79,6 +79,13 @@ class Engine:
         self._by_stage = [
             [check for check in policy.checks if hook in check.plugin.hooks and policy.runs(check)] for hook in CHECKS
         ]
+        self._order: dict[tuple[Stage, str], list[list[Check]]] = {}
+        self._functions = {
+            (check.name, hook): check.plugin.function(hook)
+            for check in policy.checks
+            for hook in (*CHECKS, "stamp", "observe")
+            if hook in check.plugin.hooks
+        }
         self._started: list[Check] = []
 
     def _made_calls(self, time_: CallTime, dns: Resolver) -> Calls:
@@ -150,25 +157,36 @@ class Engine:
         self, stage: Stage, facts: Facts, findings: Findings, arguments: Mapping[str, Any], times: dict[str, float]
     ) -> Findings:
         """Runs the checks of a stage, in waves: each as soon as those whose findings it reads are through."""
-        waiting = [check for check in self._by_stage[stage] if facts["role"] in check.model.roles]
-        while waiting:
-            names = {check.name for check in waiting}
-            wave = [c for n, c in enumerate(waiting) if not (_needs(c, waiting[:n]) & names)] or waiting[:1]
+        for wave in self._waves(stage, facts["role"]):
             activation: Any = None
             jobs: list[Job] = []
+            known = {**arguments, "findings": findings}
             for check in wave:
                 if check.skip_if is not None:
                     activation = activation or self._activation(facts, findings)
                     if self.policy.conditions.holds(check.skip_if, activation)[0]:
                         continue
                 if not self._calls.is_off(check.name):
-                    jobs.append(self._job(check, CHECKS[stage], {**arguments, "findings": findings}))
+                    jobs.append(self._job(check, CHECKS[stage], known))
             for result in self._calls.together(jobs):
                 times[result.plugin] = times.get(result.plugin, 0.0) + result.ms
                 findings = self._take(result, findings)
-            done = {check.name for check in wave}
-            waiting = [check for check in waiting if check.name not in done]
         return findings
+
+    def _waves(self, stage: Stage, role: str) -> list[list[Check]]:
+        """The checks of a stage in the order they run, those side by side that can."""
+        waves = self._order.get((stage, role))
+        if waves is None:
+            waves = []
+            waiting = [check for check in self._by_stage[stage] if role in check.model.roles]
+            while waiting:
+                names = {check.name for check in waiting}
+                wave = [c for n, c in enumerate(waiting) if not (_needs(c, waiting[:n]) & names)] or waiting[:1]
+                waves.append(wave)
+                done = {check.name for check in wave}
+                waiting = [check for check in waiting if check.name not in done]
+            self._order[stage, role] = waves
+        return waves
 
     def _activation(self, facts: Facts, findings: Findings) -> Any:
         points = sum(finding.points for finding in findings.values())
@@ -178,13 +196,12 @@ class Engine:
         return findings if result.finding is None else findings.with_finding(result.plugin, result.finding)
 
     def _job(self, check: Check, hook: str, arguments: Mapping[str, Any], holder: list[Any] | None = None) -> Job:
-        caller = check.plugin.hooks[hook]
-        assert caller.spec is not None
-        wanted = {name: arguments[name] for name in caller.spec.argnames if name in arguments}
+        function, names = self._functions[check.name, hook]
         context = self._contexts[check.name]
+        values = [context if name == "ctx" else arguments[name] for name in names]
 
         def call() -> Any:
-            value = check.plugin.call(hook, ctx=context, **wanted)
+            value = function(*values)
             if holder is not None:
                 holder.append(value)
             return value

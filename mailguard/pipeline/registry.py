@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -56,6 +56,17 @@ class Plugin:
             return None
         results = caller(**arguments)
         return results[0] if isinstance(results, list) and results else None
+
+    def function(self, hook: str) -> tuple[Callable[..., Any], Sequence[str]]:
+        """The function that implements a hook of ``hooks``, and the names of its arguments: what is called for every
+        message need not be looked up each time."""
+        made = self.hooks[hook].get_hookimpls()
+        if len(made) == 1 and not (made[0].wrapper or made[0].hookwrapper):
+            return made[0].function, made[0].argnames
+        spec = self.hooks[hook].spec
+        assert spec is not None
+        names = spec.argnames
+        return lambda *values: self.call(hook, **dict(zip(names, values, strict=True))), names
 
 
 def wrap(module: object, origin: str = "") -> Plugin:

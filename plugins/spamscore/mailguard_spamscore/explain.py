@@ -6,7 +6,7 @@ from heapq import nlargest
 from operator import add
 from zlib import crc32
 
-from .index import TAG_MASK, spoken_numbers
+from .index import TAG_MASK
 from .judge import Judge, Seen
 from .learner import PERSONAL_BOUND
 from .model import Table
@@ -68,7 +68,7 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
     share = judge.prior_share(personal)
     reasons = [Reason(r.weight * share, r.text) for r in seen.prior]
     words = [model.tables["words"] for model in models]
-    reasons += _of_words(seen.features.words[:_MOST_WORDS], words, 1 / max(1, len(seen.numbers.words)) ** 0.5, most)
+    reasons += _of_words(seen, words, 1 / max(1, len(seen.numbers.words)) ** 0.5, most)
     tags = [model.tables["tags"] for model in models]
     count = len(seen.numbers.tags) + len(seen.numbers.local)
     reasons += _of_tags([*seen.features.tags, *seen.features.local], tags, 1 / max(1, count) ** 0.5, most)
@@ -98,11 +98,12 @@ def _bounded(weight: float) -> float:
     return max(-PERSONAL_BOUND, min(PERSONAL_BOUND, weight))
 
 
-def _of_words(words: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
-    """The strongest words and pairs of neighbours; only those are put into text."""
-    single, paired = spoken_numbers(words)
-    places = dict(zip(single, range(len(words)), strict=True))
-    pairs = dict(zip(paired, range(len(words)), strict=False))
+def _of_words(seen: Seen, tables: list[Table], scale: float, most: int) -> list[Reason]:
+    """The strongest of the first words and pairs of neighbours; only those are put into text."""
+    words = seen.features.words
+    single, paired = seen.spoken
+    places = dict(zip(single[:_MOST_WORDS], range(_MOST_WORDS), strict=False))
+    pairs = dict(zip(paired[: _MOST_WORDS - 1], range(_MOST_WORDS), strict=False))
     sums = _weights([*places, *pairs], tables)
     where = [*places.values(), *pairs.values()]
     reasons = []
@@ -114,13 +115,14 @@ def _of_words(words: list[bytes], tables: list[Table], scale: float, most: int) 
 
 
 def _of_tags(tags: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
-    split = [tag.partition(b":") for tag in tags]
-    said = [(kind, value) for kind, _, value in split if value and kind in _TAG_WORDS]
-    sums = _weights([crc32(kind + b":" + value) & TAG_MASK for kind, value in said], tables)
-    return [
-        Reason(_bounded(sums[i] * scale), _TAG_WORDS[said[i][0]].format(_say(said[i][1])))
-        for i in _strongest(sums, most)
-    ]
+    said = [tag for tag in tags if 0 < (at := tag.find(b":")) < len(tag) - 1 and tag[:at] in _TAG_WORDS]
+    sums = _weights([crc32(tag) & TAG_MASK for tag in said], tables)
+    return [Reason(_bounded(sums[i] * scale), _saying(said[i])) for i in _strongest(sums, most)]
+
+
+def _saying(tag: bytes) -> str:
+    kind, _, value = tag.partition(b":")
+    return _TAG_WORDS[kind].format(_say(value))
 
 
 def _say(value: bytes) -> str:

@@ -16,6 +16,7 @@ WORD_BITS, TAG_BITS, GRAM_BITS = 16, 17, 16
 FEATURE_SET = 4
 """Raised whenever the meaning of a number changes: model files of another set are rebuilt from the journal."""
 
+Spoken = tuple[list[int], list[int]]
 TAG_MASK = (1 << TAG_BITS) - 1
 _FULL = 0xFFFFFFFF
 _GRAM_FACTOR = 0x9E3779B1
@@ -41,14 +42,8 @@ class Indexed:
     grams: list[int]
 
 
-def word_numbers(words: list[bytes]) -> list[int]:
-    """Numbers of the words (at most MAX_WORDS) and of neighbours."""
-    single, paired = spoken_numbers(words)
-    return list({*single, *paired})
-
-
-def spoken_numbers(words: list[bytes]) -> tuple[list[int], list[int]]:
-    """Numbers of the words and of neighbours, each in its order; there is one neighbourhood fewer than words."""
+def spoken_numbers(words: list[bytes]) -> Spoken:
+    """Numbers of the words (at most MAX_WORDS) and of neighbours, each in its order; of neighbours one fewer."""
     lanes, size = _word_lanes(words), 4 * len(words)
     pairs = (lanes * 5 + (lanes >> 32) * 3) & _WORD_LANES
     single, paired = (memoryview(values.to_bytes(size, "little")).cast("I").tolist() for values in (lanes, pairs))
@@ -79,10 +74,11 @@ def gram_numbers(text: bytes) -> list[int]:
 _ROOM = range(MAX_GRAM // 8 + 1)
 
 
-def index(features: Features) -> Indexed:
-    """All numbers of a message."""
+def index(features: Features, spoken: Spoken) -> Indexed:
+    """All numbers of a message, of whose words the numbers are known."""
+    single, paired = spoken
     return Indexed(
-        word_numbers(features.words),
+        list({*single, *paired}),
         tag_numbers(features.tags),
         tag_numbers(features.local),
         gram_numbers(features.gram),

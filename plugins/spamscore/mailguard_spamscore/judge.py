@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note
-from .index import Indexed, index
+from .index import Indexed, Spoken, index, spoken_numbers
 from .kind import kind_of
 from .learner import Score, learn_personal, learn_shared, score
 from .model import GLOBAL, PERSONAL, Layout, Model, ModelError
@@ -44,9 +44,11 @@ class Circumstance:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A message taken apart once, ready to be scored for several accounts or learnt."""
+    """A message taken apart once, ready to be scored for several accounts or learnt; ``spoken`` are the numbers of
+    its words and word pairs in their order."""
 
     features: Features
+    spoken: Spoken
     numbers: Indexed
     prior: tuple[Reason, ...]
 
@@ -143,7 +145,8 @@ class Judge:
         features.tags += [b"rule:" + name.encode() for name in signals]
         features.local += circumstance.tokens
         prior = tuple(self.rules.weigh(signals, features.words))
-        return Seen(features, index(features), prior)
+        spoken = spoken_numbers(features.words)
+        return Seen(features, spoken, index(features, spoken), prior)
 
     def judge(self, seen: Seen, account: str = "") -> Judgement:
         """The judgement for one account, or for all when none is named."""

@@ -169,5 +169,11 @@ def extract(raw: bytes) -> Features:
     heads = [tree.first(n)[:160] for n in (b"from", b"reply-to")]
     heads += [subject[:160]]
     heads += [tree.first(n)[:160] for n in (b"x-mailer", b"user-agent", b"content-type", b"content-transfer-encoding")]
-    gram = b"\n".join(heads) + b"\n" + b" ".join(seen.text[:4000].split())[:_GRAM_TEXT]
+    gram = b"\n".join(heads) + b"\n" + beginning(seen.text[:4000])
     return Features(words, tags, local_tokens(tree), gram[:MAX_GRAM], tree, seen, urls)
+
+
+def beginning(text: bytes) -> bytes:
+    """The first octets of a text, runs of white space made one space each."""
+    begun = b" ".join(text[: _GRAM_TEXT * 3 // 2].split())
+    return (begun if len(begun) >= _GRAM_TEXT else b" ".join(text.split()))[:_GRAM_TEXT]

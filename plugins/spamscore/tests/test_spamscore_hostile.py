@@ -15,11 +15,11 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailguard_spamscore.index import gram_numbers, index, word_numbers
+from mailguard_spamscore.index import gram_numbers, index, spoken_numbers
 from mailguard_spamscore.judge import Judge
 from mailguard_spamscore.part import MAX_PARTS
 from mailguard_spamscore.rule import load_rules
-from mailguard_spamscore.token import MAX_WORDS, extract
+from mailguard_spamscore.token import MAX_WORDS, beginning, extract
 from mailguard_spamscore.visible import MAX_TEXT
 
 HEAD = (
@@ -41,6 +41,11 @@ def nested(depth: int) -> bytes:
             mark,
         )
     return HEAD + body
+
+
+def _index(raw: bytes) -> None:
+    features = extract(raw)
+    index(features, spoken_numbers(features.words))
 
 
 HOSTILE = {
@@ -108,7 +113,7 @@ def test_hostile_messages_cost_bounded_memory(judge, name):
 
 @given(st.binary(max_size=3000))
 def test_any_octets_are_taken(raw):
-    index(extract(raw))
+    _index(raw)
 
 
 PIECES = (
@@ -119,7 +124,7 @@ PIECES = (
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
 def test_any_order_of_pieces_is_taken(pieces):
-    index(extract(b"".join(pieces)))
+    _index(b"".join(pieces))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=8), max_size=60), st.binary(max_size=300))
@@ -128,9 +133,15 @@ def test_lanes_hash_as_single_arithmetic_would(words, text):
     mask = (1 << 16) - 1
     wanted = {h & mask for h in hashes}
     wanted |= {(a * 5 + b * 3) & mask for a, b in itertools.pairwise(hashes)}
-    assert set(word_numbers(words)) == wanted
+    assert set().union(*spoken_numbers(words)) == wanted
     values = {int.from_bytes(text[i : i + 4], "little") for i in range(len(text) - 3)}
     assert set(gram_numbers(text)) == {(v * 0x9E3779B1 >> 9) & mask for v in values}
+
+
+@given(st.text(alphabet="ab \n\t", max_size=40), st.integers(1, 200))
+def test_the_beginning_of_a_text_is_that_of_the_whole(piece, times):
+    text = (piece * times).encode()
+    assert beginning(text) == b" ".join(text.split())[:1000]
 
 
 @pytest.mark.parametrize(
