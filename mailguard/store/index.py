@@ -61,6 +61,7 @@ class Index:
 
     def __init__(self, path: Path, log: Any = None, *, keeps_text: bool = True, rosters: Rosters | None = None) -> None:
         self.path = path
+        self._file = os.fspath(path)
         self.rosters = rosters or Rosters()
         self.texts = TextPack(path)
         self.keeps_text = keeps_text
@@ -184,7 +185,7 @@ class Index:
             return True
         self._checked = now
         try:
-            return self.path.stat().st_ino == self._inode
+            return os.stat(self._file).st_ino == self._inode
         except FileNotFoundError:
             return False
 

@@ -30,19 +30,19 @@ class Stamps(NamedTuple):
     keywords: str
 
     @classmethod
-    def of(cls, path: str) -> Stamps:
-        """As they are now. The sizes of folders are left out: they say nothing."""
-        return cls(_stamp(f"{path}/cur", 0), _stamp(f"{path}/new", 0), _stamp(f"{path}/dovecot-uidlist", 1),
-                   _stamp(f"{path}/dovecot-keywords", 1))  # fmt: skip
+    def of(cls, path: str, *, new: str = "", keywords: str = "") -> Stamps:
+        """As they are now, but for those given. The sizes of folders are left out: they say nothing."""
+        return cls(_stamp(f"{path}/cur", 0), new or _stamp(f"{path}/new", 0), _stamp(f"{path}/dovecot-uidlist", 1),
+                   keywords or _stamp(f"{path}/dovecot-keywords", 1))  # fmt: skip
 
     @classmethod
-    def marked(cls, path: str) -> Stamps:
-        """As they are, with a time of its own on ``cur``: whatever others change there from now on shows, even
-        within the tick of the kernel's clock in which it changed last."""
+    def marked(cls, path: str, *, keywords: str = "") -> Stamps:
+        """The same, with a time of its own on ``cur``: whatever others change there from now on shows, even within
+        the tick of the kernel's clock in which it changed last."""
         now = time.time_ns()
         with contextlib.suppress(OSError):  # not our folder: then PATIENCE has to do
             os.utime(f"{path}/cur", ns=(now, now))
-        return cls.of(path)
+        return cls.of(path, keywords=keywords)
 
 
 def stamp_of(path: str) -> str:
@@ -110,9 +110,14 @@ class State:
         """The highest one."""
         return self.first + 0xFFFFFFFF
 
-    def due(self, path: str, now: float) -> str:
-        """What has to be looked at before the row is right: ``all``, ``new`` or nothing (``""``)."""
-        stamps = Stamps.of(path)
+    def due(self, path: str, now: float, stamps: Stamps | None = None) -> str:
+        """What has to be looked at before the row is right: ``all``, ``new`` or nothing (``""``). ``stamps`` are those
+        of this moment; without them, it may say ``new`` too early, when it has seen that something is."""
+        if stamps is None:
+            new = _stamp(f"{path}/new", 0)
+            if new != self.new:
+                return "new"
+            stamps = Stamps.of(path, new=new)
         if (stamps.cur, stamps.uidlist, stamps.keywords) != (self.cur, self.uidlist, self.keywords):
             return "all"
         age = now - self.scanned
@@ -146,7 +151,7 @@ class State:
 
 _COLUMNS = tuple(field.name for field in fields(State))
 _row = attrgetter(*_COLUMNS)
-_UPDATE = f"UPDATE mailbox SET {', '.join(f'{name}=?' for name in _COLUMNS[1:])} WHERE id=?"
+_UPDATE = f"UPDATE mailbox SET {', '.join(f'{name}=?' for name in _COLUMNS[2:])} WHERE id=?"
 _INSERT = f"INSERT INTO mailbox VALUES ({','.join('?' * len(_COLUMNS))})"
 
 
@@ -157,9 +162,9 @@ def load_state(db: sqlite3.Connection, name: str) -> State | None:
 
 
 def save_state(db: sqlite3.Connection, state: State) -> None:
-    """Writes the row back."""
+    """Writes the row back; the name stays, and with it SQLite's list of names."""
     row = _row(state)
-    db.execute(_UPDATE, (*row[1:], row[0]))
+    db.execute(_UPDATE, (*row[2:], row[0]))
 
 
 def insert_state(db: sqlite3.Connection, state: State) -> None:

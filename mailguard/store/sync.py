@@ -58,19 +58,23 @@ class Sync(Settling):
         self._name = name
         self.listed_more = False
 
-    def run(self, state: State | None, due: str) -> State:
-        """Looks at what is ``due`` (see State.due), takes in what changed, and returns the state. Raises OSError."""
+    def run(self, state: State | None, due: str, stamps: Stamps) -> State:
+        """Looks at what is ``due`` (see State.due), takes in what changed, and returns the state. ``stamps`` are those
+        of this moment. Raises OSError."""
+        self._before = stamps
         if state is None or due == "all":
-            before = Stamps.of(self._path)
-            if abs(time.time() - changed_at(before.cur)) < 2 * GRAIN:
-                before = Stamps.marked(self._path)
+            if abs(time.time() - changed_at(stamps.cur)) < 2 * GRAIN:
+                self._before = Stamps.marked(self._path)
             state = self._everything(state)
         else:
-            before = Stamps.of(self._path)._replace(cur=state.cur)
+            self._before = stamps._replace(cur=state.cur)
             self._arrivals(state)
         # What others changed in ``cur`` since we began to look is for the next look.
-        after = Stamps.marked(self._path) if self._moved else Stamps.of(self._path)._replace(cur=before.cur)
-        state.stamp(after)
+        keywords = self._before.keywords
+        if self._moved:
+            state.stamp(Stamps.marked(self._path, keywords=keywords))
+        else:
+            state.stamp(Stamps.of(self._path, keywords=keywords)._replace(cur=self._before.cur))
         return state
 
     def _arrivals(self, state: State) -> None:
@@ -84,7 +88,7 @@ class Sync(Settling):
         began, clock = time.time(), time.perf_counter()
         records: dict[str, Record] | None = None
         known = state.next_uid if state is not None else 0  # records of higher UIDs are news
-        if state is None or Stamps.of(self._path).uidlist != state.uidlist:
+        if state is None or self._before.uidlist != state.uidlist:
             state, records = self._read_uidlist(state)
         rows = self._rows(state)
         entries, doubles = maildir.scan(self._path)
@@ -192,7 +196,7 @@ class Sync(Settling):
         rest: dict[str, Entry] = {}
         updates: list[tuple[Row, str]] = []
         dead = self._expunged(state) if records else set()
-        same_keywords = Stamps.of(self._path).keywords == state.keywords
+        same_keywords = self._before.keywords == state.keywords
         for base, entry in entries.items():
             row = rows.get(base)
             record = None if records is None else records.get(base)
@@ -231,7 +235,7 @@ class Sync(Settling):
     def _insert(self, state: State, found: list[Numbered]) -> None:
         if not found:
             return
-        keywords = uidlist.read_keywords(Path(self._path))
+        keywords = self._keywords()
         known = content.claim(self._db, (record.base for record, _ in found))
         modseq = next_modseq(self._path, state)
         cur, first, stat = f"{self._path}/cur/", state.first, os.stat
@@ -260,9 +264,12 @@ class Sync(Settling):
                 rows.clear()
         self._db.executemany(_INSERT, rows)
 
+    def _keywords(self) -> list[str]:
+        return [] if self._before.keywords == "-" else uidlist.read_keywords(Path(self._path))
+
     def _update(self, state: State, renamed: list[tuple[Row, str]]) -> None:
         """Other file names, or other names of the keywords in them."""
-        keywords = uidlist.read_keywords(Path(self._path))
+        keywords = self._keywords()
         updates, modseq = [], 0
         for row, name in renamed:
             flags = flags_of(maildir.split_name(name)[1], keywords)
@@ -283,6 +290,6 @@ def _rough(octets: int) -> int:
 
 def append_listed(path: str, state: State, records: list[Record]) -> None:
     """Adds new UIDs to the uidlist; to be made durable before anybody hears of them."""
-    uidlist.append_records(path, records, os.stat(f"{path}/{uidlist.UIDLIST}").st_size)
+    uidlist.append_records(path, records)
     state.next_uid = records[-1].uid + 1
     state.listed += len(records)

@@ -17,7 +17,7 @@ from mailguard.store import uidlist
 from mailguard.store.index import Index, IndexTornError
 from mailguard.store.lock import FULL, mailbox_lock
 from mailguard.store.snapshot import NoSuchMailboxError
-from mailguard.store.standing import State, load_state, save_state
+from mailguard.store.standing import Stamps, State, load_state, save_state
 from mailguard.store.sync import Sync
 from mailguard.store.watch import Bell, Registration
 
@@ -67,12 +67,14 @@ class Watched:
             raise NoSuchMailboxError(f"the folder of mailbox {self.name!r} is gone: {self._at}")
 
     @contextlib.contextmanager
-    def _exclusive(self, again: str = "") -> Iterator[Turn]:
+    def _exclusive(self, again: str = "", *, sound: bool = False) -> Iterator[Turn]:
         """Nobody else changes the mailbox meanwhile, and the index is in line with the files; ``again`` says what
-        must be looked at (see State.due) though nothing seems to have changed."""
+        must be looked at (see State.due) though nothing seems to have changed, ``sound`` that the index was read a
+        moment ago."""
         with self._turn:
-            with contextlib.suppress(IndexTornError), self._index.read() as db:
-                load_state(db, self.name)  # a torn index is noticed, and made anew, before anything is changed
+            if not sound:  # a torn index is noticed, and made anew, before anything is changed
+                with contextlib.suppress(IndexTornError), self._index.read() as db:
+                    load_state(db, self.name)
             with self._locked(), self._index.write() as db:
                 turn = self._take_turn(db, again)
                 yield turn
@@ -84,17 +86,22 @@ class Watched:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        self.must_exist()
-        with mailbox_lock(self._at, tell=self.tell):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(mailbox_lock(self._at, tell=self.tell))
+            except FileNotFoundError:
+                self.must_exist()
+                raise
             yield
 
     def _take_turn(self, db: sqlite3.Connection, again: str = "") -> Turn:
         state = load_state(db, self.name)
         turn = Turn(db, state) if state is not None else None
-        due = again or (state.due(self._at, time.time()) if state else "all")
+        stamps = Stamps.of(self._at)
+        due = again or (state.due(self._at, time.time(), stamps) if state else "all")
         if due or turn is None:
             sync = Sync(db, self._at, self.name, self._host, self.tell)
-            turn = Turn(db, sync.run(state, due))
+            turn = Turn(db, sync.run(state, due, stamps))
             if sync.listed_more:
                 turn.sync.add(uidlist.UIDLIST)
             save_state(db, turn.state)
@@ -158,8 +165,12 @@ class Watched:
         return due
 
     def _look(self, again: str = "") -> None:
-        with self._exclusive(again):
-            self._looked = time.time()
+        try:
+            with self._exclusive(again, sound=True):
+                self._looked = time.time()
+        except IndexTornError:  # not only so: what was changed is in the files
+            with self._exclusive(again):
+                self._looked = time.time()
         self._stuck = False
 
     def refresh(self) -> int:

@@ -138,12 +138,12 @@ def write_uidlist(path: Path, uidlist: Uidlist) -> None:
     replace(path / UIDLIST, uidlist.render())
 
 
-def append_records(path: Path | str, records: Iterable[Record], size: int) -> None:
-    """Adds lines at the end of a list of ``size`` octets, at a cost that does not depend on it; call with the lock
-    held, and ``sync_file`` before a UID is told to anybody. Raises OSError, leaving the list as it was."""
+def append_records(path: Path | str, records: Iterable[Record]) -> None:
+    """Adds lines at the end of the list, at a cost that does not depend on it; call with the lock held, and
+    ``sync_file`` before a UID is told to anybody. Raises OSError, leaving the list as it was."""
     text = "".join([record.line() for record in records]).encode("utf-8", "surrogateescape")
     with open(f"{path}/{UIDLIST}", "r+b", buffering=0) as file:
-        file.seek(size)
+        size = file.seek(0, os.SEEK_END)
         try:
             view = memoryview(text)
             while view:

@@ -22,6 +22,7 @@ if sys.platform == "linux":
     _OVERFLOW = int(bits.Q_OVERFLOW)
 
 _HEAD = Struct("iIII")  # inotify(7): watch, mask, cookie, length of the name
+_EVENTS = 1 << 16  # octets read at a time; the kernel keeps the rest
 _GATHER = 0.001  # seconds in which the many events of one change become one ring
 POLL = 1.0
 """Seconds between two looks at folders that the kernel does not watch for us."""
@@ -172,7 +173,7 @@ class Bell:
                 continue
             if ready:
                 time.sleep(_GATHER)
-                self._call(self._rung(os.read(inotify.fileno(), 1 << 20)))
+                self._call(self._rung(os.read(inotify.fileno(), _EVENTS)))
             if self._polled and time.monotonic() - looked >= self._poll:
                 looked = time.monotonic()
                 self._call(self._changed())
