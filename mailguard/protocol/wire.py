@@ -100,8 +100,12 @@ class ReceiveBuffer:
 
     def take(self, count: int) -> bytes:
         """Up to ``count`` octets, fewer if no more have arrived."""
-        block = bytes(self._data[:count])
-        del self._data[:count]
+        if count >= len(self._data):
+            block = bytes(self._data)
+            self._data.clear()
+        else:
+            block = bytes(self._data[:count])
+            del self._data[:count]
         self._scanned = 0
         return block
 

@@ -6,6 +6,7 @@ The message stays one block of octets; nothing here looks at single lines.
 from __future__ import annotations
 
 from mailguard.model.reply import Reply
+from mailguard.protocol.smtp.dotstuff import only_crlf
 
 END = b"\r\n.\r\n"
 
@@ -23,6 +24,7 @@ class ContentReader:
         self._size_limit = size_limit
         self._block = block
         self._line_limit = line_limit
+        self._stuffed = False  # whether a line that began with a dot has come
         self.size = 0
         self.bare_line_ends = False
         self._nul = False
@@ -35,12 +37,25 @@ class ContentReader:
         """Adds octets received after DATA; once CRLF.CRLF has come, returns what followed it, else None."""
         start = max(0, len(self._buffer) - 4)
         self._buffer += data
-        end = self._buffer.find(END, start)
+        end = self._find_end(start)
         if end < 0:
             return None
         rest = bytes(self._buffer[end + 5 :])
         del self._buffer[end + 2 :]
         return rest
+
+    def _find_end(self, start: int) -> int:
+        # Most messages have no line that begins with a dot but the last: one search finds it, and that there is none.
+        if self._stuffed:
+            return self._buffer.find(END, start)
+        at = self._buffer.find(END[:3], start)
+        after = self._buffer[at + 3 : at + 5] if at >= 0 else b""
+        if at < 0 or after == END[3:]:
+            return at
+        if END[3:].startswith(after):  # the rest of it may still come
+            return -1
+        self._stuffed = True
+        return self._buffer.find(END, at)
 
     def feed_chunk(self, data: bytes) -> None:
         """Adds octets of a BDAT chunk."""
@@ -61,13 +76,13 @@ class ContentReader:
         return self._cut(at, stuffed)
 
     def _cut(self, at: int, stuffed: bool) -> bytes:
-        piece = bytes(self._buffer[:at])
-        at_line_start = piece.endswith(b"\r\n")
-        keep = 2 if at_line_start else 0
+        undo = stuffed and self._stuffed
+        with memoryview(self._buffer) as whole:
+            piece = bytes(whole[0 if undo else self._skip : at])
+        if undo:
+            piece = piece.replace(b"\r\n.", b"\r\n")[self._skip :]
+        keep = 2 if self._buffer[max(0, at - 2) : at] == b"\r\n" else 0
         del self._buffer[: at - keep]
-        if stuffed:
-            piece = piece.replace(b"\r\n.", b"\r\n")
-        piece = piece[self._skip :] if self._skip else piece
         self._skip = keep
         return self._checked(piece)
 
@@ -75,8 +90,7 @@ class ContentReader:
         self.size += len(piece)
         if self._size_limit and self.size > self._size_limit:
             return b""
-        line_ends = piece.count(b"\r\n")
-        if piece.count(b"\n") != line_ends or piece.count(b"\r") != line_ends:
+        if not only_crlf(piece):
             self.bare_line_ends = True
         if b"\0" in piece:
             self._nul = True

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailguard.protocol.smtp.data import ContentReader
-from mailguard.protocol.smtp.dotstuff import dot_stuffed
+from mailguard.protocol.smtp.dotstuff import dot_stuffed, only_crlf
 
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"hello", b"x" * 50]), max_size=30)
 
@@ -65,3 +65,8 @@ def test_chunks_are_taken_as_they_are():
         reader.feed_chunk(chunk)
     assert reader.take(last=True, stuffed=False) == b"a: b\r\n\r\n.x\r\n.\r\n"
     assert reader.flaw is None
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b".", b"\0\xff"]), max_size=12).map(b"".join))
+def test_line_ends_are_crlf_or_they_are_not(octets):
+    assert only_crlf(octets) == (octets.count(b"\r\n") == octets.count(b"\r") == octets.count(b"\n"))
