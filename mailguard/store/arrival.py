@@ -8,12 +8,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 from mailguard.store import content, durable, maildir, uidlist
-from mailguard.store.content import with_crlf
+from mailguard.store.content import Described, with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.snapshot import NewMessage
 from mailguard.store.standing import Stamps, next_modseq, save_state
@@ -39,7 +39,25 @@ class Incoming(NamedTuple):
 
 
 def _write(file: Incoming, message: NewMessage) -> None:
-    durable.write(file.path, message.chunks, mtime=message.date, ahead=True)  # of the UID list (see _exclusive)
+    with _writing(file, message):
+        pass
+
+
+def _writing(file: Incoming, message: NewMessage) -> AbstractContextManager[None]:
+    # Ahead of the UID list, which is fsynced for every new message (see _exclusive).
+    return durable.writing_ahead(file.path, message.chunks, mtime=message.date)
+
+
+def _written(files: Sequence[Incoming], messages: Sequence[NewMessage], raws: Sequence[bytes]) -> list[Described]:
+    """Writes messages side by side; what they hold is found out while the disk works."""
+    if len(files) == 1:
+        with _writing(files[0], messages[0]):
+            return [content.read(raws[0])]
+    with ThreadPoolExecutor(min(_THREADS, len(files))) as pool:
+        work = pool.map(_write, files, messages)
+        described = [content.read(raw) for raw in raws]
+        list(work)
+    return described
 
 
 class Receiving(SearchableView):
@@ -67,11 +85,7 @@ class Receiving(SearchableView):
                 date = int(time.time() if message.date is None else message.date)
                 files.append(Incoming(f"{self._at}/tmp/{base}", base, message.flags, len(raw), date, 0))
                 raws.append(raw)
-            with ThreadPoolExecutor(min(_THREADS, len(files))) if len(files) > 1 else nullcontext() as pool:
-                # Side by side: the journal writes what several wait for at once, and descriptions are made meanwhile.
-                work = (pool.map if pool is not None else map)(_write, files, messages)
-                described = [content.read(raw) for raw in raws]
-                list(work)
+            described = _written(files, messages, raws)
             with self._exclusive() as turn:
                 return self._add(turn, files, described)
         except BaseException as error:
@@ -86,7 +100,7 @@ class Receiving(SearchableView):
         self,
         turn: Turn,
         files: Sequence[Incoming],
-        described: Sequence[content.Described] = (),
+        described: Sequence[Described] = (),
         *,
         put: Callable[[str, str], None] = os.rename,
     ) -> list[int]:

@@ -42,9 +42,10 @@ class Roster:
     @classmethod
     def of(cls, mailbox: tuple[int, int], modseq: int, rows: Sequence[tuple[int, str]]) -> Roster:
         """Of ``(uid, flags)`` of all messages, in the order of UIDs."""
-        kinds: dict[str, int] = {}
-        codes = [kinds.setdefault(flags, len(kinds)) for _, flags in rows]
-        return cls(mailbox, modseq, [uid for uid, _ in rows], list(kinds), codes)
+        uids, flags = zip(*rows, strict=True) if rows else ((), ())
+        kinds = sorted(set(flags))
+        codes = {kind: code for code, kind in enumerate(kinds)}
+        return cls(mailbox, modseq, list(uids), kinds, list(map(codes.__getitem__, flags)))
 
     def is_of(self, state: State) -> bool:
         """Whether this is how the mailbox stands."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailguard.store import durable
+
 UIDLIST = "dovecot-uidlist"
 KEYWORDS = "dovecot-keywords"
 VALIDITY = "mailguard-uidvalidity"  # in the INBOX's Maildir: the last one given to any mailbox
@@ -148,6 +150,7 @@ def append_records(path: Path | str, records: Iterable[Record]) -> None:
             view = memoryview(text)
             while view:
                 view = view[file.write(view) :]
+            durable.begin(file.fileno())
         except OSError:
             file.truncate(size)
             raise

@@ -72,11 +72,7 @@ class MailboxView(Watched):
     def uids(self) -> list[int]:
         """All UIDs, ascending."""
         with self._read() as (db, state):
-            known = self._index.rosters.get(self._place)
-            if known is not None and known.is_of(state):
-                return list(known.uids)
-            query = "SELECT id - ? FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
-            return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last))]
+            return list(self._roster(db, state).uids)  # who asks for all of them asks for their flags next
 
     def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """These columns (see COLUMNS) of these messages, or of all, by ascending UID; missing UIDs are left out.

@@ -112,7 +112,8 @@ class View:
         """Those the client knows, in the same order."""
         if len(uids) < _MANY:
             return [uid for uid in uids if self.number(uid)]
-        if len(uids) == self.count and uids == self.uids:
+        first, last = self.number(uids[0]), self.number(uids[-1])
+        if first and last - first == len(uids) - 1 and self.uids[first - 1 : last] == uids:
             return list(uids)
         return list(filter(self._table().__contains__, uids))
 
