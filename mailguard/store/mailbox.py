@@ -13,10 +13,10 @@ from mailguard.store.content import with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.forget import Row, compact, forget
 from mailguard.store.grave import Grave
+from mailguard.store.inventory import plain, stored
 from mailguard.store.seen import seen_files
 from mailguard.store.snapshot import StoreResult
 from mailguard.store.standing import MODSEQ_FILE, chosen, next_modseq, save_state
-from mailguard.store.sync import plain, stored
 from mailguard.store.turn import Turn
 from mailguard.store.view import COLUMNS
 

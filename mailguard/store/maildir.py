@@ -129,7 +129,12 @@ def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
     found: dict[str, Entry] = {}
     doubles = []
     for folder in ("new", "cur"):
-        for name in _names(f"{path}/{folder}"):
+        listed: list[str] = []  # at once: the less is renamed meanwhile, the better
+        with contextlib.suppress(FileNotFoundError):
+            listed = os.listdir(f"{path}/{folder}")
+        for name in listed:
+            if name.startswith("."):
+                continue
             base = name.rpartition(":")[0] or name
             other = found.get(base)
             if other is not None and other.folder == folder:
@@ -139,11 +144,13 @@ def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
     return found, doubles
 
 
-def _names(folder: Path | str) -> Iterator[str]:
-    try:
-        yield from (name for name in os.listdir(folder) if not name.startswith("."))
-    except FileNotFoundError:
-        return
+def names(folder: Path | str) -> Iterator[str]:
+    """The names of the files in ``cur``, ``new`` or ``tmp``, one by one as the folder gives them; none where it is
+    gone."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                yield entry.name
 
 
 def arrival_order(base: str) -> tuple[int, int, str]:
@@ -156,7 +163,7 @@ def purge_tmp(path: Path, *, now: float | None = None) -> int:
     """Removes what crashed deliveries left in ``tmp``; returns how many files."""
     limit = (time.time() if now is None else now) - _TMP_LIFE
     count = 0
-    for name in _names(path / "tmp"):
+    for name in list(names(path / "tmp")):
         file = path / "tmp" / name
         with contextlib.suppress(OSError):
             if file.stat().st_mtime < limit:

@@ -74,40 +74,47 @@ def _no_maildir(root: Path) -> str:
 def _folder(path: Path, name: str, found: Survey) -> FolderSurvey:
     label = name or "INBOX"
     validity, next_uid = _numbers(path, label, found)
-    entries, doubles = maildir.scan(path)
+    messages, used = _count(path)
     keywords = [k for k in uidlist.read_keywords(path) if k]
-    made = FolderSurvey(name, len(entries) + len(doubles), validity, next_uid, keywords)
-    if entries and not validity:
+    made = FolderSurvey(name, messages, validity, next_uid, keywords)
+    if messages and not validity:
         found.remarks.append(f"{label}: no dovecot-uidlist: UIDs are given anew")
     if len(made.keywords) >= uidlist.MAX_KEYWORDS:
         found.remarks.append(
             f"{label}: {uidlist.MAX_KEYWORDS} keywords, as many as a Maildir can hold; further ones live only in"
             " Dovecot's index: `doveadm fetch 'uid flags' mailbox NAME` lists them"
         )
-    used = {c for e in entries.values() for c in e.letters if c.islower()}
     unnamed = sorted(c for c in used if ord(c) - 97 >= len(uidlist.read_keywords(path)))
     if unnamed:
         found.remarks.append(f"{label}: keyword letters without a name are kept but not shown: {' '.join(unnamed)}")
-    if doubles:
-        found.remarks.append(f"{label}: {len(doubles)} files bear the name of another and get one of their own")
-    _look_into(path, label, entries, found)
+    _look_into(path, label, messages, found)
     return made
+
+
+def _count(path: Path) -> tuple[int, set[str]]:
+    """How many files there are, and the letters of keywords in their names; one by one, however many."""
+    count, letters = 0, set[str]()
+    for folder in ("new", "cur"):
+        for name in maildir.names(path / folder):
+            count += 1
+            letters.update(filter(str.islower, maildir.split_name(name)[1]))
+    return count, letters
 
 
 def _numbers(path: Path, label: str, found: Survey) -> tuple[int, int]:
     """UIDVALIDITY and the next UID, 0 where there is no list."""
     try:
-        listed = uidlist.read_uidlist(path)
+        listed = uidlist.skim(path)
     except UidlistError as error:
         found.remarks.append(f"{label}: dovecot-uidlist cannot be read ({error}): mail clients will load it anew")
         return 0, 0
     return (listed.uid_validity, listed.next_uid) if listed is not None else (0, 0)
 
 
-def _look_into(path: Path, label: str, entries: dict[str, maildir.Entry], found: Survey) -> None:
-    step = max(1, len(entries) // _SAMPLE)
-    for entry in itertools.islice(entries.values(), 0, None, step):
-        file = path / entry.folder / entry.name
+def _look_into(path: Path, label: str, messages: int, found: Survey) -> None:
+    step = max(1, messages // _SAMPLE)
+    files = (path / folder / name for folder in ("new", "cur") for name in maildir.names(path / folder))
+    for file in itertools.islice(files, 0, None, step):
         try:
             data = file.read_bytes()
         except OSError as error:
@@ -117,9 +124,9 @@ def _look_into(path: Path, label: str, entries: dict[str, maildir.Entry], found:
             if data.startswith(magic):
                 found.faults.append(f"{label}: messages are packed ({kind}): unpack them with `doveadm` first")
                 return
-        stated = maildir.stated_size(entry.name)
+        stated = maildir.stated_size(file.name)
         if stated is not None and stated != wire_size([data]):
-            found.remarks.append(f"{label}: {entry.name} states a wrong size (W=); sizes are measured where it matters")
+            found.remarks.append(f"{label}: {file.name} states a wrong size (W=); sizes are measured where it matters")
             return
 
 

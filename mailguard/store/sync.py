@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterable, Iterator
+from itertools import islice, starmap
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mailguard.store import content, maildir, uidlist
 from mailguard.store.flag import flags_of
 from mailguard.store.forget import Row, forget, forget_mailbox
+from mailguard.store.inventory import Inventory, OddError, plain, stored
 from mailguard.store.lock import Tell, untold
 from mailguard.store.maildir import Entry
 from mailguard.store.settle import Settling, base_of
@@ -26,6 +29,7 @@ from mailguard.store.standing import (
 )
 from mailguard.store.uidlist import Record, Uidlist, UidlistError
 
+T = TypeVar("T")
 _ROWS = 1_000  # inserted at a time
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({','.join('?' * 10)})"
 _UPDATE = "UPDATE message SET name=?, flags=?, modseq=? WHERE id=?"
@@ -36,16 +40,6 @@ class Numbered(NamedTuple):
 
     record: Record
     entry: Entry
-
-
-def stored(name: str) -> str | bytes:
-    """A file name as the index keeps it."""
-    return name if name.isascii() else os.fsencode(name)
-
-
-def plain(name: str | bytes) -> str:
-    """The file name again."""
-    return name if isinstance(name, str) else os.fsdecode(name)
 
 
 class Sync(Settling):
@@ -86,6 +80,46 @@ class Sync(Settling):
 
     def _everything(self, state: State | None) -> State:
         began, clock = time.time(), time.perf_counter()
+        made = self._first_look() if state is None else None
+        if made is None:
+            made = self._comparison(state)
+        made.scanned = made.looked = began
+        made.cost = time.perf_counter() - clock
+        return made
+
+    def _first_look(self) -> State | None:
+        """Takes in a mailbox that the index does not know, in memory that does not grow with it; None where something
+        is to be mended first."""
+        inventory = Inventory(self._db, self._path)
+        try:
+            listed = inventory.read()
+            new = list(maildir.names(f"{self._path}/new"))
+            arrived = {base_of(name): Entry(base_of(name), "new", name) for name in new}
+            if len(arrived) < len(new) or any(map(inventory.holds, arrived)):
+                return None
+            if listed is None:
+                listed = Uidlist.fresh(uidlist.fresh_validity(self._path))
+                uidlist.write_uidlist(Path(self._path), listed)
+            inventory.add(self._settle(arrived))
+            state = self._new_state(listed)
+            state.listed = inventory.count
+            for some in _portions(inventory.listed()):
+                self._insert(state, list(starmap(Numbered, some)))
+            for files in _portions(inventory.unlisted()):
+                self._insert(state, self._number(state, {entry.base: entry for entry in files}))
+            return state
+        except OddError:
+            return None
+        finally:
+            inventory.close()
+
+    def _new_state(self, listed: Uidlist) -> State:
+        start = first_modseq(self._path)
+        state = State(0, self._name, listed.guid, listed.uid_validity, listed.next_uid, start, start + 1)
+        insert_state(self._db, state)
+        return state
+
+    def _comparison(self, state: State | None) -> State:
         records: dict[str, Record] | None = None
         known = state.next_uid if state is not None else 0  # records of higher UIDs are news
         if state is None or self._before.uidlist != state.uidlist:
@@ -102,8 +136,6 @@ class Sync(Settling):
             entries = self._settle(again | {b: e for b, e in entries.items() if b not in again and self._there(e)})
         self._separate(doubles, entries, rows)
         self._compare(state, rows, entries, records)
-        state.scanned = state.looked = began
-        state.cost = time.perf_counter() - clock
         return state
 
     def _there(self, entry: Entry) -> bool:
@@ -126,9 +158,7 @@ class Sync(Settling):
             forget_mailbox(self._db, state.id)
             state = None
         if state is None:
-            start = first_modseq(self._path)
-            state = State(0, self._name, listed.guid, listed.uid_validity, listed.next_uid, start, start + 1)
-            insert_state(self._db, state)
+            state = self._new_state(listed)
         if not sound or listed.next_uid < state.next_uid:
             if sound:
                 self._tell("dovecot-uidlist is older than what was told to mail programs: its next UID is raised")
@@ -281,6 +311,12 @@ class Sync(Settling):
             seq = row.modseq if flags == row.flags else modseq
             updates.append((stored(name), flags, seq, state.first + row.uid))
         self._db.executemany(_UPDATE, updates)
+
+
+def _portions(items: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(items)
+    while some := list(islice(source, _ROWS)):
+        yield some
 
 
 def _rough(octets: int) -> int:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mailguard.protocol.imap.searchtext import SearchText, search_text
 from mailguard.store.content import with_crlf
+from mailguard.store.inventory import plain
 from mailguard.store.snapshot import ExpungedError
 from mailguard.store.standing import State, chosen
-from mailguard.store.sync import plain
 from mailguard.store.textpack import Span
 from mailguard.store.view import MailboxView
 

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,9 +70,9 @@ class Uidlist:
         head, end, rest = text.partition("\n")
         if not end:
             raise UidlistError("the header is cut off")
-        made = cls._header(head.split(" "))
+        made = cls.headed(head)
         last = 0
-        made.torn = text[-1:] != "\n" or head.startswith("1 ")
+        made.torn = made.torn or text[-1:] != "\n"
         for found in _LINE.finditer(rest):  # one at a time: a list of all lines would be as large as all records
             line = found[0]
             record = _record(line)
@@ -85,6 +85,14 @@ class Uidlist:
             made.records.append(record)
         made.next_uid = max(made.next_uid, last + 1)
         made._drop_doubles()
+        return made
+
+    @classmethod
+    def headed(cls, head: str) -> Uidlist:
+        """One with this first line. Raises UidlistError."""
+        words = head.rstrip("\n").split(" ")
+        made = cls._header(words)
+        made.torn = words[0] == "1"
         return made
 
     @classmethod
@@ -133,6 +141,31 @@ def read_uidlist(path: Path) -> Uidlist | None:
         return Uidlist.parse((path / UIDLIST).read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
+
+
+def skim(path: Path, take: Callable[[Record], object] = lambda _: None) -> Uidlist | None:
+    """The list of a Maildir without its records, each of which is only shown to ``take``; None if there is none yet.
+    Double names are not looked for. Raises UidlistError."""
+    try:
+        file = open(path / UIDLIST, encoding="utf-8", errors="surrogateescape", newline="\n")  # noqa: SIM115
+    except FileNotFoundError:
+        return None
+    with file:
+        head = file.readline()
+        if not head.endswith("\n"):
+            raise UidlistError("the header is cut off")
+        made = Uidlist.headed(head)
+        last = 0
+        for line in file:
+            record = _record(line.removesuffix("\n"))
+            made.torn = made.torn or not line.endswith("\n") or (record is None and line != "\n")
+            if record is not None:
+                if record.uid <= last:
+                    raise UidlistError(f"UID {record.uid} follows {last}")
+                last = record.uid
+                take(record)
+        made.next_uid = max(made.next_uid, last + 1)
+    return made
 
 
 def write_uidlist(path: Path, uidlist: Uidlist) -> None:

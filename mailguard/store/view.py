@@ -12,10 +12,10 @@ from typing import Any
 
 from mailguard.store import content, uidlist
 from mailguard.store.content import with_crlf
+from mailguard.store.inventory import plain
 from mailguard.store.roster import IN_ROSTER, Roster
 from mailguard.store.snapshot import Changes, ExpungedError, Status
 from mailguard.store.standing import State, chosen
-from mailguard.store.sync import plain
 from mailguard.store.turn import Watched
 
 _FEW = 50  # messages that are looked up one by one
