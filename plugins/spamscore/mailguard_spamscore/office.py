@@ -75,9 +75,6 @@ class Office:
         self._relearning = Relearning(self.judge, self.journal, stored, hostname, log) if stored else None
         self._store = store
         self._lock = Lock()
-        self._turn = (
-            Lock()
-        )  # scoring is work for one thread: taking turns costs no time and keeps one set of tokens in memory
         self._pending: OrderedDict[str, Pending] = OrderedDict()
         self._aliases: OrderedDict[str, str] = OrderedDict()
         self._settled_at = 0.0
@@ -86,10 +83,7 @@ class Office:
 
     def check(self, message: bytes, session: Session, envelope: Envelope, findings: Findings, now: float) -> Finding:
         """Scores an arriving message. With several recipients the mildest of their judgements stands."""
-        with self._turn:
-            return self._check(message[:MAX_MESSAGE], session, envelope, findings, now)
-
-    def _check(self, message: bytes, session: Session, envelope: Envelope, findings: Findings, now: float) -> Finding:
+        message = message[:MAX_MESSAGE]
         helo, ptr, ip = session.helo, session.ptr, session.peer_ip
         raw = arriving(message, helo=helo, ptr=ptr, ip=ip, hostname=self.hostname)
         accounts = [] if session.user else self._accounts(envelope)
