@@ -31,7 +31,7 @@ class Session:
 
     ``id`` runs through every log line, ``peer_ip`` is the client's address as text without a zone, ``ptr`` its
     forward-confirmed host name or ``""``, ``helo`` what it called itself or ``""``, ``user`` the authenticated
-    account's address or ``""``.
+    account's address or ``""``, ``early`` whether it spoke before our greeting (RFC 5321 §4.3.1).
     """
 
     id: str
@@ -44,6 +44,7 @@ class Session:
     esmtp: bool = False
     tls: TlsInfo | None = None
     user: str = ""
+    early: bool = False
 
     @property
     def authenticated(self) -> bool:

@@ -121,6 +121,13 @@ class Stream:
         if not self.pending():
             self._wait(select.POLLIN)
 
+    def has_input(self) -> bool:
+        """Whether octets in clear are there to be read already. Never waits."""
+        try:
+            return bool(self._clear and self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of it. Raises StreamTimeoutError, OSError."""
         flags = socket.MSG_DONTWAIT if self._clear else 0

@@ -46,6 +46,7 @@ class Fact:
 FACTS: Mapping[str, Fact] = {
     "client.ip": Fact("string", "", Stage.CLIENT, "the client's IP address"),
     "client.ptr": Fact("string", "", Stage.CLIENT, 'its forward-confirmed host name, `""` if it has none'),
+    "client.early": Fact("bool", False, Stage.SENDER, "it spoke before our greeting, as no mail server does"),
     "client.known": Fact(
         "bool", False, Stage.SENDER, "our users have written to this sender, or good mail came from it with a pass"
     ),
@@ -97,6 +98,7 @@ def of_session(session: Session, now: float) -> Facts:
         "time": now,
         "client.ip": session.peer_ip,
         "client.ptr": session.ptr,
+        "client.early": session.early,
         "role": "submission" if session.user else session.role.value,
         "user": session.user,
         "helo": session.helo,

@@ -108,6 +108,8 @@ class _Connection:
             if not self._core.profile.xclient and (refusal := self._look_at_client()):
                 self._stream.write(refusal.encode())
                 return
+            if self._session.role is Role.MX and not self._service.engine.idle and self._stream.has_input():
+                self._session = replace(self._session, early=True)
             self._core.greet()
             while self._answer_all():
                 receiving = self._core.receiving
