@@ -22,6 +22,11 @@ MESSAGE = (
     "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nMessage-ID: <webinar{0}@shop.test>\r\n\r\n"
     "Our synergy webinar on blockchain gardening starts soon, seats for edition {0} are few.\r\n"
 )
+LETTER = (
+    "From: Carol <carol@partner{0}.test>\r\nTo: user1@office.test\r\nSubject: Minutes {0}\r\n"
+    "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nMessage-ID: <minutes{0}@partner{0}.test>\r\n\r\n"
+    "Hello, here are the minutes of meeting {0}: all points of the last round are settled. Carol\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +40,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.stop()
 
 
-def send(server: Any, number: int) -> None:
+def send(server: Any, number: int, text: str = MESSAGE) -> None:
     with smtplib.SMTP("127.0.0.1", server.port(25), timeout=20) as client:
-        client.sendmail("offers@shop.test", [USER1], MESSAGE.format(number))
+        client.sendmail("offers@shop.test", [USER1], text.format(number))
 
 
 def inbox(server: Any) -> imaplib.IMAP4_SSL:
@@ -78,6 +83,53 @@ def test_moves_and_marks_teach_the_running_server(server: Any, tmp_path: Path) -
     client.select("Junk")
     assert client.uid("MOVE", "1", "INBOX")[0] == "OK"
     wait_for(server, spam=4, ham=1)
+    client.logout()
+
+
+def uid_of(client: imaplib.IMAP4_SSL, number: int) -> str:
+    until = time.monotonic() + 20
+    while not (found := client.uid("SEARCH", "SUBJECT", f'"Minutes {number}"')[1][0]):
+        assert time.monotonic() < until
+        client.noop()
+    return str(found.decode())
+
+
+def test_a_copy_that_is_expunged_and_the_mark_of_the_wanted_teach_once(server: Any) -> None:
+    before = stats(server)
+    client = inbox(server)
+    for number in (20, 21):
+        send(server, number, LETTER)
+    copied, marked = (uid_of(client, number) for number in (20, 21))
+    assert client.uid("COPY", copied, "Junk")[0] == "OK"
+    wait_for(server, spam=before["spam"] + 1)
+    client.uid("STORE", copied, "+FLAGS", "(\\Deleted)")
+    client.expunge()
+    client.uid("STORE", marked, "+FLAGS", "($NotJunk)")
+    wait_for(server, spam=before["spam"] + 1, ham=before["ham"] + 1)
+    client.uid("STORE", marked, "+FLAGS", "($Junk)")
+    wait_for(server, spam=before["spam"] + 2, ham=before["ham"])
+    client.uid("STORE", marked, "-FLAGS", "($Junk)")  # which says that it is wanted, after all
+    wait_for(server, spam=before["spam"] + 1, ham=before["ham"] + 1)
+    client.logout()
+
+
+def test_a_server_killed_while_it_learns_goes_on_and_teaches_nothing_twice(server: Any) -> None:
+    before = stats(server)["lessons"]
+    client = inbox(server)
+    numbers = range(30, 38)
+    for number in numbers:
+        send(server, number, LETTER)
+    uids = ",".join(uid_of(client, number) for number in numbers)
+    assert client.uid("MOVE", uids, "Junk")[0] == "OK"
+    server.kill()
+    client.shutdown()
+    server.start()
+    assert stats(server)["lessons"] <= before + len(numbers)
+    (box,) = server.folder.rglob("user1/.Junk")
+    server.run("junk", "train", "--spam", str(box))
+    assert stats(server)["lessons"] == before + len(numbers)
+    assert server.run("junk", "train", "--spam", str(box)).stdout.endswith(" already known\n")
+    client = inbox(server)
     client.logout()
 
 
