@@ -213,8 +213,8 @@ class Assembly:
     def router(self) -> Router:
         """Where a recipient's mail goes, and who is refused."""
 
-        def full(account: Account) -> bool:
-            return bool(account.quota or account.quota_messages) and not self.open_store(account).has_room(1)
+        def full(account: Account, octets: int) -> bool:
+            return bool(account.quota or account.quota_messages) and not self.open_store(account).has_room(octets)
 
         return Router(self._directory, self.rewriter, full)
 

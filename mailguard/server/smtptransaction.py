@@ -101,7 +101,7 @@ class Transaction:
     def recipient(self, recipient: Recipient) -> Reply:
         """RCPT: the reply; a recipient that is accepted joins the envelope."""
         envelope, address = self.envelope, recipient.address
-        route = self._desk.router.route(address, may_relay=self._session.authenticated)
+        route = self._desk.router.route(address, may_relay=self._session.authenticated, size=envelope.size)
         if isinstance(route, Reply):
             self._mail.refused(envelope, route, address)
             return route

@@ -92,5 +92,16 @@ def test_only_who_signed_in_may_send_on() -> None:
 
 
 def test_a_full_mailbox_is_told_at_rcpt_and_may_be_tried_again() -> None:
-    found = Router(DIRECTORY, full=lambda account: True).route(Address.parse("ann@office.test"), may_relay=False)
+    found = Router(DIRECTORY, full=lambda account, octets: True).route(
+        Address.parse("ann@office.test"), may_relay=False
+    )
     assert isinstance(found, Reply) and (found.code, found.status) == (452, "4.2.2")
+
+
+@pytest.mark.parametrize(("size", "said"), [(0, ""), (99, ""), (100, "has no room for 100 octets")])
+def test_a_message_larger_than_what_is_left_is_refused_before_it_has_travelled(size: int, said: str) -> None:
+    router = Router(DIRECTORY, full=lambda account, octets: octets >= 100)
+    found = router.route(Address.parse("ann@office.test"), may_relay=False, size=size)
+    assert isinstance(found, Reply) == bool(said)
+    assert said in str(found)
+    assert isinstance(router.route(Address.parse("postmaster@office.test"), may_relay=False, size=size), Route)
