@@ -74,24 +74,48 @@ class Held(Event):
     reason: str
 
 
+_JUNK, _TRASH = "\\Junk", "\\Trash"
+_USUAL = {
+    **dict.fromkeys(("junk", "spam"), _JUNK),
+    **dict.fromkeys(("trash", "deleted", "deleted items", "deleted messages", "papierkorb"), _TRASH),
+}
+
+
+def _use(mailbox: str, special: str) -> str:
+    """Which of the two a mailbox is for, if any."""
+    uses = special.split()
+    if uses:
+        return next((use for use in uses if use in (_JUNK, _TRASH)), "")
+    return _USUAL.get(mailbox.lower().replace("/", ".").removeprefix("inbox."), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Moved(Event):
     """A user moved a message between mailboxes; ``path`` is its file now, so that a plugin can read it.
 
-    ``source`` is ``Quarantine`` where the postmaster released it (to ``INBOX``) or called it spam (``Junk``).
+    ``source`` is ``Quarantine`` where the postmaster released it (to ``INBOX``) or called it spam (``Junk``). The
+    mailboxes' special uses (RFC 6154) are told where they have any; without one a mailbox is what its name says.
     """
 
     account: str
     source: str
     target: str
     path: str
+    source_use: str = ""
+    target_use: str = ""
 
     @property
     def says(self) -> str:
         """What the move says of the message: ``spam`` into Junk, ``ham`` out of it or released, else ``""``."""
-        if self.target == "Junk":
-            return "" if self.source == "Junk" else "spam"
-        return "ham" if self.source in ("Junk", "Quarantine") and self.target != "Trash" else ""
+        source, target = _use(self.source, self.source_use), _use(self.target, self.target_use)
+        if target == _JUNK:
+            return "" if source == _JUNK else "spam"
+        return "ham" if (source == _JUNK or self.source == "Quarantine") and target != _TRASH else ""
+
+    @property
+    def filed(self) -> bool:
+        """Whether the message went from the INBOX to where people keep what they want."""
+        return self.source.lower() == "inbox" and _use(self.target, self.target_use) not in (_JUNK, _TRASH)
 
 
 @dataclass(frozen=True, slots=True)

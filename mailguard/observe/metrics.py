@@ -209,6 +209,4 @@ def _copies(event: Accepted) -> int:
 
 
 def _side(event: Moved) -> str:
-    if event.target.lower() == "junk":
-        return "junk"
-    return "not junk" if event.source.lower() == "junk" else "elsewhere"
+    return {"spam": "junk", "ham": "not junk"}.get(event.says, "elsewhere")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mailguard.model.event import Event, Flagged, Moved
 from mailguard.protocol.imap.change import Store
@@ -13,7 +14,7 @@ from mailguard.store.snapshot import ExpungedError, StoreResult
 from mailguard.store.subscription import read_uses
 
 MOST = 1_000  # messages of one command that are told of
-FEW = 20  # messages marked at once that were looked at one by one, by a person
+FEW = 20  # messages marked or filed at once that were looked at one by one, by a person
 _JUDGING = frozenset(("$junk", "$notjunk", "junk", "nonjunk", "notjunk"))
 _MARKING = frozenset(("\\answered", "\\flagged", "$forwarded"))
 _ID = re.compile(rb"^X-Mailguard:[^\n]*?\bid=([^;\s]+)", re.M | re.I)
@@ -22,11 +23,14 @@ _ID = re.compile(rb"^X-Mailguard:[^\n]*?\bid=([^;\s]+)", re.M | re.I)
 def moved(client: Client, source: str, target: Mailbox, uids: Sequence[int]) -> None:
     """Messages came from ``source`` (``""``: from outside) to ``target``, where they have these UIDs."""
     uses = read_uses(client.store.root)
-    if ("\\Junk" in uses.get(source, "").split()) == ("\\Junk" in uses.get(target.name, "").split()):
+    move = Moved(
+        client.now(), "", client.account.key, source, target.name, "", uses.get(source, ""), uses.get(target.name, "")
+    )
+    if not move.says and not (move.filed and len(uids) <= FEW):
         return
     for uid in uids[:MOST]:
         if (path := _path(target, uid)) is not None:
-            client.emit(Moved(client.now(), _id(path), client.account.key, source, target.name, path))
+            client.emit(replace(move, id=_id(path), path=path))
 
 
 def flagged(client: Client, selected: Selected, before: int, command: Store, result: StoreResult) -> None:

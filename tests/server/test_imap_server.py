@@ -252,9 +252,25 @@ def test_moves_and_marks_teach(office: Any, ann: Any) -> None:
     ann.ok("COPY 1 Archive")
     told = [(type(e).__name__, getattr(e, "target", ""), getattr(e, "added", "")) for e in office.events]
     told = [each for each in told if each[0] in ("Moved", "Flagged")]
-    assert told == [("Flagged", "", ("$Junk",)), ("Moved", "Junk", ""), ("Moved", "Junk", "")]
-    moved = office.events[-1]
+    into_junk = ("Moved", "Junk", "")
+    assert told == [("Flagged", "", ("$Junk",)), into_junk, into_junk, ("Moved", "Archive", "")]
+    assert office.events[-1].filed
+    moved = next(event for event in reversed(office.events) if getattr(event, "target", "") == "Junk")
     assert Path(moved.path).read_bytes() == MAIL % (2, 2, 2) and moved.account == imapoffice.USER
+
+
+def test_a_mailbox_is_junk_by_its_use_and_much_filed_at_once_says_nothing(office: Any, ann: Any) -> None:
+    ann.ok("CREATE Unwanted (USE (\\Junk))")
+    ann.ok("CREATE Projects")
+    ann.ok("SELECT INBOX")
+    ann.ok("MOVE 1 Unwanted")
+    assert office.events[-1].says == "spam"
+    before = len(office.events)
+    for n in range(25):
+        office.store.deliver([MAIL % (n, n, n)])
+    ann.ok("NOOP")
+    ann.ok("MOVE 1:* Projects")
+    assert len(office.events) == before
 
 
 def test_condstore_and_qresync(office: Any, ann: Any) -> None:

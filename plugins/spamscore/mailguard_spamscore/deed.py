@@ -6,9 +6,7 @@ from mailguard.plugin import Flagged, Moved
 
 JUNK, WANTED = 1, 0
 
-_JUNK_BOXES = frozenset({"junk", "spam"})
-_HELD = frozenset({"quarantine"})  # released by the postmaster
-_TRASH_BOXES = frozenset({"trash", "deleted", "deleted items", "deleted messages", "papierkorb"})
+_SAYS = {"spam": JUNK, "ham": WANTED}
 _SPAM_FLAGS = frozenset({"$junk", "junk"})
 _HAM_FLAGS = frozenset({"$notjunk", "notjunk", "nonjunk"})
 _KEPT_FLAGS = frozenset({"\\answered", "\\flagged", "$forwarded"})
@@ -21,28 +19,18 @@ def label_of(event: Moved | Flagged) -> int | None:
         if added & _SPAM_FLAGS:
             return JUNK
         return WANTED if added & _HAM_FLAGS or removed & _SPAM_FLAGS else None
-    source, target = _leaf(event.source), _leaf(event.target)
-    if target in _JUNK_BOXES:
-        return None if source in _JUNK_BOXES else JUNK
-    held = source in _JUNK_BOXES or source == "quarantine"  # released by the postmaster
-    return WANTED if held and target not in _TRASH_BOXES else None
+    return _SAYS.get(event.says)
 
 
 def kept(event: Moved | Flagged) -> bool:
     """Whether an act shows that a message was wanted without calling it so: answered, marked, forwarded, filed."""
     if isinstance(event, Flagged):
         return bool(_KEPT_FLAGS & {flag.lower() for flag in event.added})
-    source, target = _leaf(event.source), _leaf(event.target)
-    return source == "inbox" and target not in _JUNK_BOXES | _TRASH_BOXES
+    return event.filed
 
 
 def origin_of(event: Moved | Flagged) -> str:
     """By what it was said, in the journal's words."""
     if isinstance(event, Flagged):
         return "flag"
-    return "release" if event.source.lower() in _HELD else "move"
-
-
-def _leaf(mailbox: str) -> str:
-    name = mailbox.lower().replace("/", ".")
-    return name.removeprefix("inbox.")
+    return "release" if event.source == "Quarantine" else "move"
