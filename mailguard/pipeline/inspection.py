@@ -33,7 +33,14 @@ SERVER = "server"
 _TOLD = ("subject", "message-id", "from")  # of a message that nothing was checked of
 _ACCEPT = Verdict(Action.ACCEPT)
 _PLAIN = Outcome(Action.ACCEPT, Decision("default"))
-_STATUS = {"check spf": "7.23", "check dmarc": "7.26", "check dkim": "7.20", "check iprev": "7.25", "check arc": "7.29"}
+_STATUS = {
+    "check spf": "7.23",
+    "check dmarc": "7.26",
+    "check dkim": "7.20",
+    "check iprev": "7.25",
+    "check arc": "7.29",
+    "check answerable": "7.27",  # RFC 7505 §4.2
+}
 
 
 class Inspection:
