@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mailguard.pipeline.compiler import load_policy
+from mailguard.pipeline.compiler import load_policy, parse_policy
 from mailguard.pipeline.explain import explain
 from mailguard.pipeline.replay import run_tests
 from mailguard.state.record import from_row
@@ -57,6 +57,14 @@ def test_good_mail_is_vouched_for(registry, trial):
     assert "spf=pass smtp.mailfrom=example.net" in field or "spf=pass smtp.mailfrom=alice@example.net" in field
     assert "dmarc=pass header.from=example.net" in field
     assert "It was accepted because nothing spoke against it." in explain(record)
+
+
+def test_a_sender_without_mail_is_refused_with_its_own_code(registry, trial):
+    policy = parse_policy("policy.toml", '[[check]]\nplugin = "answerable"\n', registry.load, registry.names)
+    engine, _ = trial(policy, {"example.net MX": "0 ."})
+    session, envelope = make_session(), make_envelope(mail_from="alice@example.net")
+    verdict = engine.connect(session).mail(session, envelope).verdict
+    assert str(verdict.reply).startswith("550 5.7.27 example.net takes no mail")
 
 
 def test_a_spoofed_author_is_refused_as_its_domain_asks(registry, trial):
