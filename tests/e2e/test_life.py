@@ -44,10 +44,13 @@ def test_ready_replaces_the_dead_reloads_and_drains(server: Any) -> None:
     server.wait_for("reloaded pid=")
     server.wait_for("reloaded pid=")
     policy = server.folder / "policy.toml"
-    policy.write_text(policy.read_text().replace('plugin = "dkim"', 'plugin = "dkin"'))
+    good = policy.read_text()
+    row = good[: good.index('plugin = "dkim"')].count("\n") + 1
+    policy.write_text(good.replace('plugin = "dkim"', 'plugin = "dkin"'))
     server.signal(signal.SIGHUP)
     line = server.wait_for("reload refused, the old configuration stays")
-    assert 'policy.toml:26:11: check.1.plugin: there is no plugin \\"dkin\\" (did you mean \\"dkim\\"?)' in line
+    told = 'check.1.plugin: there is no plugin \\"dkin\\" (did you mean \\"dkim\\"?)'
+    assert f"policy.toml:{row}:11: {told}" in line
     assert second in server.workers() and len(server.workers()) == 2
     assert server.stop() == 0
     server.wait_for("stopped")
