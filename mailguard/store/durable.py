@@ -21,16 +21,8 @@ Chunks = Iterable[bytes | memoryview]
 
 def write(target: Path | str, chunks: Chunks, *, mtime: float | None = None) -> None:
     """Writes a file that is not there yet and fsyncs it. Raises OSError, leaving nothing behind."""
-    descriptor = _create(target)
-    try:
-        try:
-            _write_all(descriptor, chunks, mtime)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        _remove(target)
-        raise
+    with _written(target, chunks, mtime) as descriptor:
+        os.fsync(descriptor)
 
 
 @contextlib.contextmanager
@@ -38,14 +30,21 @@ def writing_ahead(target: Path | str, chunks: Chunks, *, mtime: float | None = N
     """Writes a file that is not there yet; the disk works on it while the body runs. After that it becomes durable
     with the next change on its file system that is fsynced, where order is kept (see ``put``); elsewhere it is fsynced
     itself. Raises OSError, leaving nothing behind."""
+    with _written(target, chunks, mtime) as descriptor:
+        begin(descriptor)
+        yield
+        if not _is_ahead(descriptor):
+            os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _written(target: Path | str, chunks: Chunks, mtime: float | None) -> Iterator[int]:
+    """A new file with these octets, open while the body runs; where that fails the file is removed."""
     descriptor = _create(target)
     try:
         try:
             _write_all(descriptor, chunks, mtime)
-            begin(descriptor)
-            yield
-            if not _is_ahead(descriptor):
-                os.fsync(descriptor)
+            yield descriptor
         finally:
             os.close(descriptor)
     except BaseException:

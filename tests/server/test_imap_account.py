@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imapoffice
 import pytest
 
 from mailguard.store.account import AccountStore
 from mailguard.store.quota import Limits
 
 MAIL = b"From: bob@example.org\r\nSubject: x\r\n\r\n" + b"y" * 2000
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        yield imapoffice.Office(tmp_path, stack)
 
 
 @pytest.fixture

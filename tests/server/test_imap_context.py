@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import imapoffice
 import pytest
 
 from mailguard.protocol.imap.context import MOST
 
 MAIL = b"Subject: %b\r\n\r\ntext\r\n"
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        yield imapoffice.Office(tmp_path, stack)
 
 
 @pytest.fixture

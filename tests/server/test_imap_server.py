@@ -22,12 +22,6 @@ MAIL = (
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        yield imapoffice.Office(tmp_path, stack)
-
-
-@pytest.fixture
 def ann(office: Any) -> Iterator[Any]:
     """Signed in, three messages in the INBOX, nothing selected."""
     with office.bare() as client:

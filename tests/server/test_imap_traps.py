@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import imapoffice
 import pytest
 
 MAIL = b"Subject: %b\r\n\r\ntext\r\n"
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        yield imapoffice.Office(tmp_path, stack)
 
 
 @pytest.fixture

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import imapoffice
 import pytest
 
 from mailguard.store import maildir
 
 MAIL = b"Subject: hello\r\n\r\nline\r\n"
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        yield imapoffice.Office(tmp_path, stack)
 
 
 @pytest.mark.parametrize(
