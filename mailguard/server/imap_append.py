@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from mailguard.protocol.imap.append import Append, Replace
+from mailguard.model.recode import as_text
+from mailguard.protocol.imap.append import Append, Replace, Upload
 from mailguard.protocol.imap.change import settable
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.sequence import render_set
+from mailguard.server.imap_catenate import assembled
 from mailguard.server.imap_client import Client, Done, Handler
 from mailguard.server.imap_teach import moved
 from mailguard.store.mailbox import Mailbox, with_crlf
@@ -22,7 +24,7 @@ def append(client: Client, command: Append) -> Done:
 
 def upload(client: Client, mailbox: Mailbox, command: Append) -> list[int]:
     """Stores the messages of the command; their UIDs. Raises CommandError."""
-    messages = [NewMessage((with_crlf(u.data),), _flags(u.flags), u.date) for u in command.uploads]
+    messages = [NewMessage((_octets(client, u),), _flags(u.flags), u.date) for u in command.uploads]
     try:
         uids = mailbox.append(messages)
     except KeywordLimitError as error:
@@ -31,6 +33,11 @@ def upload(client: Client, mailbox: Mailbox, command: Append) -> list[int]:
         raise CommandError(str(error), status="NO", code="TRYCREATE") from None
     moved(client, "", mailbox, uids)
     return uids
+
+
+def _octets(client: Client, upload: Upload) -> bytes:
+    data = assembled(client, upload) if upload.pieces else upload.data
+    return with_crlf(as_text(data) if upload.binary else data)
 
 
 def _flags(flags: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,6 +53,8 @@ def replace(client: Client, command: Replace) -> Done:
     """REPLACE: the new message first, then the old one goes (RFC 8508 §3.4)."""
     selected = client.writable
     view = selected.view
+    if command.append.uploads[0].empty:
+        raise CommandError("an empty message replaces nothing", status="NO")
     uid = command.number if command.uid else (view.uids[command.number - 1 : command.number] or [0])[0]
     if command.number == 0:
         uid = view.last

@@ -11,7 +11,7 @@ from mailguard.protocol.imap.fetch import Attribute, Fetch, Item, Section
 from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import internal_date
 from mailguard.protocol.imap.section import octets
-from mailguard.protocol.imap.text import utf8_quoted
+from mailguard.protocol.imap.text import quoted
 from mailguard.protocol.imap.view import View
 from mailguard.server.imap_client import Client, Done, Handler, Selected
 from mailguard.server.imap_mailboxes import vanished_since
@@ -46,7 +46,7 @@ _PRINTED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "ENVELOPE": ("envelope", "ENVELOPE %s", _text),
     "BODYSTRUCTURE": ("bodystructure", "BODYSTRUCTURE %s", _text),
     "BODY": ("body", "BODY %s", _text),
-    "PREVIEW": ("preview", "PREVIEW %s", lambda value: _text(utf8_quoted(value))),
+    "PREVIEW": ("preview", "PREVIEW %s", lambda value: _text(quoted(value.encode("utf-8", "replace")))),
     "EMAILID": ("email_id", "EMAILID (%s)", _itself),
     "THREADID": ("uid", "THREADID NIL%.0s", _itself),
 }
@@ -176,7 +176,9 @@ def _print_sections(
         elif found is None:
             out.append(label + b" NIL")
         else:
-            sign = b"~" if section.kind == "BINARY" and b"\0" in found else b""
+            sign = b""
+            if b"\0" in found:  # which a plain literal may not hold (RFC 9051 §4.3)
+                sign, found = (b"~", found) if section.kind == "BINARY" else (b"", found.replace(b"\0", b"\x80"))
             out += (b"%b %b{%d}\r\n" % (label, sign, len(found)), found)
     out.append(b")\r\n")
     client.send(b"".join(out))

@@ -45,5 +45,5 @@ class Progress:
             idle = 0 if self._running else idle + 1
             for _, tag, tell in slow:
                 with contextlib.suppress(OSError):
-                    tell(b"* OK [INPROGRESS (%b)] still at it\r\n" % quoted(tag))
+                    tell(b"* OK [INPROGRESS (%b NIL NIL)] still at it\r\n" % quoted(tag))
         self._watching = False

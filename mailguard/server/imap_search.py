@@ -47,6 +47,8 @@ def find(client: Client, command: Search) -> list[int]:
     if uses_modseq(command.key):
         client.enable_condstore()
     try:
+        if command.refused:
+            raise command.refused
         if isinstance(command.key, All):
             return list(selected.view.uids)
         key = resolve(command.key, selected.view.search_uids)

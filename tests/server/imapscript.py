@@ -126,7 +126,7 @@ class Runner:
         self.script = script
         self.mailbox = mailbox
         self._connect = connect
-        self._variables: dict[str, Tree] = {"mailbox": mailbox.encode()}
+        self._variables: dict[str, Tree] = {"mailbox": mailbox.encode(), "mailbox_url": mailbox.encode()}
         self._next_message = 0
         self._clients: list[Any] = []
         self._numbers: list[list[int]] = []

@@ -305,6 +305,8 @@ def test_rev2_and_utf8(ann: Any) -> None:
     lines = ann.ok("SELECT INBOX")
     assert b'* LIST () "/" INBOX' in lines and not any(b"RECENT" in line or b"UNSEEN" in line for line in lines)
     assert ann.ok("SEARCH ALL")[0].startswith(b"* ESEARCH (TAG ")
+    assert ann.ok("SEARCH CHARSET UTF-8 ALL")[0].endswith(b" ALL 1:3")
+    assert ann.ok("ENABLE UTF8=ACCEPT") == [b"* ENABLED UTF8=ACCEPT"]
     assert ann.command("SEARCH CHARSET UTF-8 ALL")[1].startswith(b"BAD")
     assert ann.ok("FETCH 1 (EMAILID THREADID)")[0].startswith(b"* 1 FETCH (EMAILID (M")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from mailguard.server.imap_progress import Progress
 
 MAIL = b"Subject: %b\r\n\r\ntext\r\n"
 
@@ -90,7 +93,11 @@ def test_a_failed_save_empties_the_saved_result_and_select_clears_it(ann: Any) -
     ann.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
     ann.ok("EXPUNGE")
     assert ann.ok("FETCH $ (UID)") == [b"* 2 FETCH (UID 3)"]
-    assert ann.command("SEARCH RETURN (SAVE) CHARSET NONSENSE TEXT x")[1].startswith(b"NO [BADCHARSET")
+    assert ann.command("SEARCH RETURN (SAVE) NOT A KEY")[1].startswith(b"BAD")
+    assert ann.ok("FETCH $ (UID)") == [b"* 2 FETCH (UID 3)"]
+    assert ann.command("SEARCH RETURN (SAVE) CHARSET NONSENSE TEXT {1}\r\nx")[1].startswith(b"NO [BADCHARSET")
+    assert ann.ok("FETCH $ (UID)") == []
+    ann.ok("SEARCH RETURN (SAVE) 2:3")
     ann.ok("SELECT INBOX")
     assert ann.ok("FETCH $ (UID)") == []
 
@@ -155,3 +162,38 @@ def test_namespaces_and_quota_roots_of_any_mailbox(ann: Any) -> None:
     lines = ann.ok("GETQUOTAROOT INBOX")
     assert lines[0].startswith(b"* QUOTAROOT INBOX")
     assert any(line.startswith(b"* STATUS") for line in ann.ok("STATUS INBOX (DELETED DELETED-STORAGE SIZE)"))
+
+
+def test_a_literal_holds_no_nul(ann: Any) -> None:
+    ann.append("Archive", b"Subject: as text\r\n\r\na\0b")
+    binary = b"Subject: declared\r\nContent-Transfer-Encoding: binary\r\n\r\na\0b"
+    assert ann.command(b"APPEND Archive ~{%d}\r\n%b" % (len(binary), binary))[1].startswith(b"OK")
+    ann.ok("SELECT Archive")
+    assert ann.ok("FETCH 1 (BODY.PEEK[TEXT] BINARY.PEEK[1])") == [
+        b"* 1 FETCH (BODY[TEXT] {3}\r\na\x80b BINARY[1] ~{3}\r\na\0b)"
+    ]
+    assert ann.ok("FETCH 2 (BINARY.SIZE[1] BINARY.PEEK[1] BODY.PEEK[1])") == [
+        b"* 2 FETCH (BINARY.SIZE[1] 3 BINARY[1] ~{3}\r\na\0b BODY[1] {6}\r\nYQBi\r\n)"
+    ]
+
+
+def test_what_is_not_ascii_comes_as_a_literal_until_utf8_is_enabled(ann: Any) -> None:
+    ann.append("Archive", "Content-Type: text/plain; charset=utf-8\r\n\r\ngrün\r\n".encode())
+    ann.ok("SELECT Archive")
+    assert ann.ok("FETCH 1 PREVIEW") == ["* 1 FETCH (PREVIEW {5}\r\ngrün)".encode()]
+    assert ann.command("SELECT gr&APw-n")[1].isascii()
+    ann.ok("ENABLE IMAP4rev2")
+    assert "'grün'".encode() in ann.command('SELECT "grün"')[1]
+
+
+def test_nothing_replaces_no_message(ann: Any) -> None:
+    assert ann.command("REPLACE 1 INBOX {0}\r\n")[1].startswith(b"NO")
+    assert ann.ok("NOOP") == []
+
+
+def test_a_slow_command_is_said_to_be_under_way() -> None:
+    told: queue.Queue[bytes] = queue.Queue()
+    progress = Progress(0.01)
+    progress.begin(b"a1", told.put)
+    assert told.get(timeout=20) == b'* OK [INPROGRESS ("a1" NIL NIL)] still at it\r\n'
+    progress.end()

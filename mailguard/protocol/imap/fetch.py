@@ -169,6 +169,15 @@ def _item(lexer: Lexer) -> list[Item]:
     raise CommandError(f"no data item {name}")
 
 
+def section_of(text: bytes, partial: bytes = b"") -> Section:
+    """The section with these words (``1.MIME``; empty for all) and a partial range (``<0.5>``). Raises CommandError."""
+    lexer = Lexer(Command((b"BODY.PEEK[%b]%b" % (text, partial),)))
+    (found,) = _item(lexer)
+    lexer.end()
+    assert isinstance(found, Section)
+    return found
+
+
 def _preview(lexer: Lexer) -> None:
     # LAZY makes no difference: previews are ready, or made at once (RFC 8970 §3.1).
     if lexer.accept(b" (") and not (lexer.accept_word(b"LAZY") and lexer.accept(b")")):

@@ -41,15 +41,17 @@ class CommandError(ProtocolError):
 class Lexer:
     """Walks over one framed command from left to right; every method raises CommandError where its word is not there.
 
-    ``utf8`` tells whether mailbox names are UTF-8 instead of modified UTF-7.
+    ``utf8`` tells whether mailbox names are UTF-8 instead of modified UTF-7, ``accepts_utf8`` whether the client
+    enabled UTF8=ACCEPT.
     """
 
-    def __init__(self, command: Command, *, utf8: bool = False) -> None:
+    def __init__(self, command: Command, *, utf8: bool = False, accepts_utf8: bool = False) -> None:
         self._command = command
         self._part = 0
         self._text = command.parts[0]
         self._at = 0
         self.utf8 = utf8
+        self.accepts_utf8 = accepts_utf8
 
     def peek(self) -> bytes:
         """The next octet, ``b""`` at the end or before a literal."""
@@ -70,7 +72,9 @@ class Lexer:
         return b"" if self._part < len(self._command.literals) else self._text[self._at :]
 
     def skip_rest(self) -> None:
-        """Takes what ``rest`` told."""
+        """Takes all that is left, literals too."""
+        self._part = len(self._command.literals)
+        self._text = self._command.parts[-1]
         self._at = len(self._text)
 
     def end(self) -> None:

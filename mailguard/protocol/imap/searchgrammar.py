@@ -36,13 +36,15 @@ _CONTEXT = {"UPDATE", "CONTEXT"}  # RFC 5267 §4
 @dataclass(frozen=True, slots=True)
 class Search:
     """SEARCH or UID SEARCH. ``results`` is None for the plain form, else what RETURN asks for; ``partial`` its
-    window as 1-based ends, both negative when counted from the end; ``update`` asks for news of the result."""
+    window as 1-based ends, both negative when counted from the end; ``update`` asks for news of the result.
+    ``refused`` is what keeps a search from being carried out whose result was to be saved."""
 
     key: Key
     uid: bool
     results: tuple[str, ...] | None = None
     partial: tuple[int, int] | None = None
     update: bool = False
+    refused: CommandError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,14 @@ def parse_search(lexer: Lexer, uid: bool) -> Search:
     """Everything behind ``SEARCH``."""
     lexer.space()
     results, partial = _return(lexer)
-    charset = "UTF-8"
-    if lexer.accept_word(b"CHARSET"):
-        if lexer.utf8:
-            raise CommandError("no CHARSET once UTF-8 is enabled (RFC 6855 §3)")
+    named = lexer.accept_word(b"CHARSET")
+    if named:
+        if lexer.accepts_utf8:
+            raise CommandError("no CHARSET once UTF8=ACCEPT is enabled (RFC 6855 §3)")
         lexer.space()
-        charset = _charset(lexer)
-        lexer.space()
-    key = _Keys(lexer, charset).all()
+    key, refused = _program(lexer, results, named)
+    if refused:
+        return Search(key, uid, results, partial, refused=refused)
     if results is None or not _CONTEXT.intersection(results):
         return Search(key, uid, results, partial)
     # CONTEXT is but a hint that more will be asked of the same search.
@@ -88,9 +90,24 @@ def parse_sort(lexer: Lexer, uid: bool) -> Sort:
         raise CommandError("only a SEARCH can be kept up to date here")
     order = lexer.parenthesised(lambda: _sort_key(lexer))
     lexer.space()
-    charset = _charset(lexer)
-    lexer.space()
-    return Sort(Search(_Keys(lexer, charset).all(), uid, results, partial), order)
+    key, refused = _program(lexer, results, True)
+    return Sort(Search(key, uid, results, partial, refused=refused), order)
+
+
+def _program(lexer: Lexer, results: tuple[str, ...] | None, named: bool) -> tuple[Key, CommandError | None]:
+    """The keys, behind their charset if that is ``named``. A search that is well formed, yet cannot be carried out,
+    is an error of its own where it was to set ``$``: that must become empty (RFC 5182 §2.1)."""
+    try:
+        charset = "UTF-8"
+        if named:
+            charset = _charset(lexer)
+            lexer.space()
+        return _Keys(lexer, charset).all(), None
+    except CommandError as error:
+        if error.status != "NO" or results is None or "SAVE" not in results:
+            raise
+        lexer.skip_rest()
+        return search.NOTHING, error
 
 
 def parse_thread(lexer: Lexer, uid: bool) -> Thread:

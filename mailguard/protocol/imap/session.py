@@ -190,7 +190,8 @@ class ImapSession:
         if not tag or len(tag) > 64 or not tag.isascii() or set(tag) & set(b'(){%*+"\\ \x7f') or min(tag) <= 32:
             raise CommandError("a command begins with a tag")
         self.tag = tag
-        lexer = Lexer(framing.Command((rest, *event.parts[1:]), event.literals, event.binary), utf8=self.utf8)
+        command = framing.Command((rest, *event.parts[1:]), event.literals, event.binary)
+        lexer = Lexer(command, utf8=self.utf8, accepts_utf8="UTF8=ACCEPT" in self.enabled)
         if not space:
             raise CommandError("a command is missing behind the tag")
         name = lexer.word()
@@ -259,7 +260,13 @@ class ImapSession:
 
     def _result(self, status: str, text: str, code: str) -> None:
         bracket = f"[{code}] " if code else ""
-        self.send(b"%b %b %b%b\r\n" % (self.tag, status.encode(), bracket.encode(), text.encode("utf-8", "replace")))
+        self.send(b"%b %b %b%b\r\n" % (self.tag, status.encode(), bracket.encode(), self._readable(text)))
+
+    def _readable(self, text: str) -> bytes:
+        """Text for people, in ASCII unless the client takes UTF-8 (RFC 9051 appendix A)."""
+        if self.utf8:
+            return text.encode("utf-8", "replace")
+        return text.replace("§", "section ").encode("ascii", "backslashreplace")
 
     def challenge(self, data: bytes) -> None:
         """The SASL exchange goes on."""
@@ -288,6 +295,6 @@ class ImapSession:
     def close(self, text: str, code: str = "") -> None:
         """Says BYE; nothing is read any more."""
         bracket = f"[{code}] " if code else ""
-        self.send(f"* BYE {bracket}{text}\r\n".encode("utf-8", "replace"))
+        self.send(b"* BYE %b%b\r\n" % (bracket.encode(), self._readable(text)))
         self.state = State.LOGOUT
         self._pending = False
