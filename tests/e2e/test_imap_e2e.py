@@ -48,9 +48,9 @@ def signed_in(server: Any, user: str = USER1) -> imaplib.IMAP4_SSL:
     return client
 
 
-def run(*command: str, stdin: str = "", **environment: str) -> str:
+def run(*command: str, timeout: float = 100, **environment: str) -> str:
     done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=100, env={"PATH": "/usr/bin:/bin", **environment}
+        command, capture_output=True, text=True, timeout=timeout, env={"PATH": "/usr/bin:/bin", **environment}
     )
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout
@@ -89,20 +89,26 @@ def test_curl_reads_appends_and_searches(server: Any, tmp_path: Path) -> None:
     assert "EXISTS" in run(*command, "--ssl-reqd", f"{plain}/", "-X", "SELECT Drafts")
 
 
-@needs("mbsync")
-def test_mbsync_both_ways(server: Any, tmp_path: Path) -> None:
-    fill(server, USER2, 25)
+def mbsync(server: Any, tmp_path: Path, user: str, patterns: str = "*") -> tuple[str, ...]:
+    """The command that brings the user's mailboxes and ``tmp_path/mail`` to the same state."""
     (tmp_path / "mail").mkdir()
     (tmp_path / "rc").write_text(
-        f"IMAPAccount a\nHost 127.0.0.1\nPort {server.port(993)}\nUser {USER2}\nPass {installed.PASSWORD}\n"
+        f"FSync no\n"  # of its own copies: 5,000 of them would take most of the time
+        f"IMAPAccount a\nHost 127.0.0.1\nPort {server.port(993)}\nUser {user}\nPass {installed.PASSWORD}\n"
         f"SSLType IMAPS\nSystemCertificates no\nCertificateFile {server.folder}/tls/certificate.pem\n\n"
         f"IMAPStore far\nAccount a\n\nMaildirStore near\nPath {tmp_path}/mail/\nInbox {tmp_path}/mail/INBOX\n"
         f"SubFolders Verbatim\n\n"
-        f"Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSync All\n"
+        f"Channel all\nFar :far:\nNear :near:\nPatterns {patterns}\nCreate Both\nExpunge Both\nSync All\n"
         f"SyncState {tmp_path}/state/\n"
     )
     (tmp_path / "state").mkdir()
-    command = ("mbsync", "-c", str(tmp_path / "rc"), "-a")
+    return ("mbsync", "-c", str(tmp_path / "rc"), "-a")
+
+
+@needs("mbsync")
+def test_mbsync_both_ways(server: Any, tmp_path: Path) -> None:
+    fill(server, USER2, 25)
+    command = mbsync(server, tmp_path, USER2)
     run(*command, HOME=str(tmp_path))
     near = tmp_path / "mail/INBOX"
     files = [*(near / "new").iterdir(), *(near / "cur").iterdir()]
@@ -122,6 +128,39 @@ def test_mbsync_both_ways(server: Any, tmp_path: Path) -> None:
     assert len(client.search(None, "FLAGGED", "SEEN")[1][0].split()) == 1
     assert len(client.search(None, "SUBJECT", '"made here"')[1][0].split()) == 1
     assert sum("R" in path.name.split(":2,")[-1] for path in (near / "cur").iterdir()) == 1
+    client.logout()
+
+
+@needs("mbsync")
+@pytest.mark.timeout(900)
+def test_mbsync_keeps_five_thousand_in_step(server: Any, tmp_path: Path) -> None:
+    client = signed_in(server)
+    client.create("Bulk")
+    bulk = server.folder / "data/mail/office.test/user1/.Bulk/new"
+    for n in range(5_000):
+        (bulk / f"1700000000.M{n:06d}P1.away").write_text(MESSAGE.format(f"number {n}").replace("\r\n", "\n"))
+    command = mbsync(server, tmp_path, USER1, "Bulk")
+    run(*command, timeout=400, HOME=str(tmp_path))
+    near = tmp_path / "mail/Bulk"
+    uid = {int(re.search(r",U=(\d+)", file.name)[1]): file for file in (near / "new").iterdir()}
+    assert sorted(uid) == list(range(1, 5_001))
+    for n in range(1, 1_001):
+        uid[n].rename(near / "cur" / (uid[n].name.split(":")[0] + ":2,FS"))
+    for n in range(1_001, 2_001):
+        uid[n].unlink()
+    for n in range(500):
+        (near / "new" / f"99.made{n}.here").write_text(MESSAGE.format(f"made here {n}").replace("\r\n", "\n"))
+    client.select("Bulk")
+    client.uid("STORE", "3001:3500", "+FLAGS", "(\\Answered)")
+    client.uid("STORE", "4001:4500", "+FLAGS", "(\\Deleted)")
+    client.expunge()
+    run(*command, timeout=400, HOME=str(tmp_path))
+    client.noop()
+    keys = ("ALL", "FLAGGED SEEN", "ANSWERED", 'SUBJECT "made here"', "UID 1001:2000,4001:4500")
+    assert [len(client.search(None, key)[1][0].split()) for key in keys] == [4_000, 1_000, 500, 500, 0]
+    files = [*(near / "cur").iterdir(), *(near / "new").iterdir()]
+    assert len(files) == 4_000
+    assert sum("R" in file.name.split(":2,")[-1] for file in files) == 500
     client.logout()
 
 
