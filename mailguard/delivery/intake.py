@@ -19,7 +19,7 @@ from mailguard.pipeline.verdict import Action, Verdict
 from mailguard.state.quarantine import REASON
 
 JUNK = "Junk"
-"""The mailbox for what the policy calls junk."""
+"""The mailbox for what the policy calls junk, where its owner uses no other for it."""
 
 
 @dataclass(frozen=True, slots=True)

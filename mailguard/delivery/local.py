@@ -54,8 +54,8 @@ class LocalDelivery:
     def deliver_to(
         self, envelope: Envelope, message: Message, accounts: Sequence[Account], mailbox: str = "INBOX"
     ) -> dict[str, Reply]:
-        """Delivers to each account; durable when it returns. Returns why some could not take it, by account key;
-        never raises for what is wrong with one of them."""
+        """Delivers to each account, ``mailbox`` Junk into whichever the account uses for that; durable when it returns.
+        Returns why some could not take it, by account key; never raises for what is wrong with one of them."""
         personal = self._personal if mailbox == "INBOX" else None
         if personal is not None:
             accounts = [a for a in accounts if not personal.moves_on(envelope, message, a)]
@@ -71,7 +71,8 @@ class LocalDelivery:
         for account in accounts:
             try:
                 store = self._open(account)
-                first = self._one(store, chunks, first, mailbox, envelope.id)
+                where = store.used_for(mailbox)
+                first = self._one(store, chunks, first, where, envelope.id)
             except (OSError, MailboxNameError) as error:
                 self._log.error(
                     "delivery failed", id=envelope.id, account=account.key, error=str(error), cure=cure(error)
@@ -79,7 +80,7 @@ class LocalDelivery:
                 full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
                 failed[account.key] = DISK_FULL if full else LATER
             else:
-                self._log.info("delivered", id=envelope.id, to=account.key, where=mailbox)
+                self._log.info("delivered", id=envelope.id, to=account.key, where=where)
                 if personal is not None:
                     personal.delivered(envelope, message, account)
         return failed

@@ -20,7 +20,14 @@ from mailguard.store.mailbox import Mailbox
 from mailguard.store.member import MemberMailbox
 from mailguard.store.share import ALL_RIGHTS, NAMESPACE, Shares
 from mailguard.store.snapshot import NoSuchMailboxError
-from mailguard.store.subscription import SEPARATOR, read_subscriptions, read_uses, write_subscriptions, write_uses
+from mailguard.store.subscription import (
+    DEFAULT_USES,
+    SEPARATOR,
+    read_subscriptions,
+    read_uses,
+    write_subscriptions,
+    write_uses,
+)
 from mailguard.store.watch import Bell
 
 MAX_NAME = 254  # octets of a folder's name on disk
@@ -156,6 +163,13 @@ class FolderTree:
     def _shared_names(self) -> Iterator[str]:
         for label, account in sorted(self.shares.accounts.items()):
             yield from (self.shares.name(label, inner) for inner in account.names())
+
+    def used_for(self, name: str) -> str:
+        """The mailbox meant by a usual name such as ``Junk``: the one its owner gave that special use, if it exists."""
+        use = DEFAULT_USES.get(name)
+        given = read_uses(self.root).items() if use else ()
+        mailboxes = (other for other, uses in given if use in uses.split() and maildir.is_maildir(self._path(other)))
+        return next(mailboxes, name)
 
     def create(self, name: str, special_use: str = "") -> None:
         """Raises MailboxExistsError, MailboxNameError. ``special_use`` are attributes of RFC 6154, by spaces."""

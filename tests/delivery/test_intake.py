@@ -47,13 +47,13 @@ class Office:
         metadata.create_all(self.database.engine)
         self.queue = Queue(self.database, folder / "queue", now=lambda: self.now)
         self.router = Router(Directory.build(AccountsFile.model_validate(FILE), folder))
-        stores = MailStore(folder / "index", "mx.test")
+        self.stores = MailStore(folder / "index", "mx.test")
         self.broken: dict[str, int] = {}
 
         def open_store(account: Account) -> Any:
             if account.address.local in self.broken:
                 raise OSError(self.broken[account.address.local], "as the test wants it")
-            return stores.open(account.key, account.maildir)
+            return self.stores.open(account.key, account.maildir)
 
         forwarder = Forwarder(self.queue, None)
         self.local = LocalDelivery(self.router, open_store, structlog.get_logger(), forwarder, queue=self.queue)
@@ -135,6 +135,17 @@ def test_junk_quarantine_and_discard(office: Office) -> None:
     assert office.take("ann@office.test", action=Action.QUARANTINE).where == {"ann@office.test": "quarantine"}
     assert office.take("ann@office.test", action=Action.DISCARD).where == {"ann@office.test": "discarded"}
     assert office.files("ann") == [] and office.queued("elsewhere.test") == [] == office.queued("office.test")
+
+
+def test_junk_goes_where_each_account_keeps_it(office: Office) -> None:
+    ann = office.stores.open("ann@office.test", office.folder / "mail/office.test/ann")
+    ann.create("Werbung", "\\Junk")
+    office.take("ann@office.test", "bob@office.test", action=Action.JUNK)
+    assert (len(office.files("ann", ".Werbung")), office.files("ann", ".Junk")) == (1, [])
+    assert len(office.files("bob", ".Junk")) == 1
+    ann.delete("Werbung")
+    office.take("ann@office.test", action=Action.JUNK)
+    assert (office.files("ann", ".Werbung"), len(office.files("ann", ".Junk"))) == ([], 1)
 
 
 @pytest.mark.parametrize("why", ["success", "later", "broken", "held"])
