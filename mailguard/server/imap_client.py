@@ -22,6 +22,7 @@ from mailguard.store.snapshot import NoSuchMailboxError
 from mailguard.store.watch import Registration
 
 FLUSH_AT = 65_536  # octets gathered before they are sent
+NO_REQUEST = Request(b"", "", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Client:
         self.emit = emit
         self.log = log
         self.now = now
-        self.request = Request(b"", "", None)
+        self.request = NO_REQUEST
         self._selected: Selected | None = None
         self._listening: list[Registration] = []
         self._watched: list[Mailbox] = []

@@ -15,7 +15,7 @@ from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.session import Event as SessionEvent
 from mailguard.protocol.imap.session import IdleDone, ImapSession, Offer, Request, SaslBegin, SaslResponse
 from mailguard.protocol.wire import NEED_DATA
-from mailguard.server.imap_client import Client, Done
+from mailguard.server.imap_client import NO_REQUEST, Client, Done
 from mailguard.server.imap_handlers import HANDLERS, KEEPS_NUMBERS
 from mailguard.server.imap_surroundings import Surroundings
 from mailguard.server.imap_waiting import Waiting
@@ -127,6 +127,7 @@ class Connection(Waiting):
                 session.ok()
             case _:
                 self._handle(request)
+                self._forget()
 
     def _handle(self, request: Request) -> None:
         assert self._client is not None  # or the session would not have let it pass
@@ -158,6 +159,11 @@ class Connection(Waiting):
                 session.idling()
             else:
                 session.ok(done.text, done.code)
+
+    def _forget(self) -> None:
+        """A message that was appended is not kept in memory until the next command."""
+        if self._client is not None:
+            self._client.request = NO_REQUEST
 
     def _failed(self, client: Client, error: Exception) -> None:
         facts = {"command": client.request.name, "account": client.account.key, "error": str(error)}

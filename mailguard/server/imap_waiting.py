@@ -33,6 +33,7 @@ class Waiting(Wire):
         raise NotImplementedError
 
     def _over(self) -> bool:
+        self._session.close("")  # to nobody: what has arrived must not wait for the garbage collection
         if self._client is not None:
             self._client.stop_listening()
         return False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import socket
 import ssl
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +42,28 @@ def test_a_literal_announced_and_never_sent_holds_nothing(office: Any, ann: Any)
     ann.send(b"x" * 1000)
     with office.bare() as other:
         assert other.append("INBOX", b"a: b\r\n\r\n").startswith(b"OK")
+
+
+def test_what_was_sent_is_not_kept(office: Any) -> None:
+    """Neither half a literal whose client has gone, nor a message while its client waits."""
+    half = b"x" * 1_000_000
+    gc.disable()
+    tracemalloc.start()
+    try:
+        with office.bare() as waiting:
+            with office.bare() as client:
+                client.send(b"a APPEND INBOX {40000000}\r\n")
+                assert client.line().startswith(b"+")
+                for _ in range(20):
+                    client.send(half)
+            waiting.append("INBOX", b"a: b\r\n\r\n" + half * 10)
+            deadline = time.monotonic() + 20
+            while tracemalloc.get_traced_memory()[0] > 5_000_000 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert tracemalloc.get_traced_memory()[0] < 5_000_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 @pytest.mark.parametrize("size", [b"10000000000", b"99999999999999999999", b"60000000"])

@@ -246,8 +246,7 @@ class ImapSession:
 
     def bad(self, text: str, code: str = "") -> None:
         """The command made no sense after all."""
-        self._answered()
-        self._mistake(CommandError(text, code=code))
+        self.fail(CommandError(text, code=code))
 
     def fail(self, error: CommandError) -> None:
         """The event is answered as the error says."""
@@ -298,3 +297,4 @@ class ImapSession:
         self.send(b"* BYE %b%b\r\n" % (bracket.encode(), self._readable(text)))
         self.state = State.LOGOUT
         self._pending = False
+        self._framing = Framing()  # half a literal may be large
