@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from mailguard.protocol.imap.response import mailbox_name
 from mailguard.protocol.imap.sequence import SequenceSet
 from mailguard.protocol.imap.session import ImapSession, Request
 from mailguard.protocol.imap.view import View
-from mailguard.store.account import AccountStore, MailboxNameError
+from mailguard.store.account import SEPARATOR, AccountStore, MailboxNameError
 from mailguard.store.mailbox import Mailbox
 from mailguard.store.search import find
 from mailguard.store.snapshot import NoSuchMailboxError
@@ -23,6 +24,12 @@ from mailguard.store.watch import Registration
 
 FLUSH_AT = 65_536  # octets gathered before they are sent
 NO_REQUEST = Request(b"", "", None)
+
+
+def usual_form(name: str) -> str:
+    """The form in which mailboxes are named: composed (Net-Unicode, RFC 9051 §5.1), INBOX in capitals above others."""
+    name = unicodedata.normalize("NFC", name)
+    return "INBOX" + name[5:] if name[:6].upper() == f"INBOX{SEPARATOR}" else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +162,16 @@ class Client:
     def mailbox(self, name: str, code: str = "NONEXISTENT") -> Mailbox:
         """Raises CommandError (NO) where there is none."""
         try:
-            return self.store.mailbox(name)
+            return self.store.mailbox(self.settled(name))
         except NoSuchMailboxError as error:
             raise CommandError(str(error), status="NO", code=code) from None
         except MailboxNameError as error:
             raise CommandError(str(error), status="NO", code="CANNOT") from None
+
+    def settled(self, name: str) -> str:
+        """The name of a mailbox in the form it has here: the usual one, or another if another program chose that."""
+        usual = usual_form(name)
+        return name if usual == name or name in self.store.names() else usual
 
     def demand(self, name: str, right: str) -> None:
         """Raises CommandError (NO [NOPERM]) unless the client has this right (RFC 4314 §2.1) on a mailbox."""

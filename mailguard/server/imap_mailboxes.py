@@ -11,7 +11,7 @@ from mailguard.protocol.imap.lexer import CommandError
 from mailguard.protocol.imap.response import flags_line, list_line, status_line
 from mailguard.protocol.imap.sequence import SequenceSet, render_set
 from mailguard.protocol.imap.view import SYSTEM, View
-from mailguard.server.imap_client import Client, Done, Handler, Selected
+from mailguard.server.imap_client import Client, Done, Handler, Selected, usual_form
 from mailguard.store.account import SEPARATOR, MailboxExistsError, MailboxNameError
 from mailguard.store.annotation import Annotations
 from mailguard.store.mailbox import Mailbox
@@ -61,12 +61,18 @@ def select(client: Client, command: Select) -> Done:
     client.send(b"* OK [HIGHESTMODSEQ %d] changes are counted\r\n" % status.highest_modseq)
     client.send(b"* OK [MAILBOXID (%b)] its id\r\n" % status.mailbox_id.encode())
     if rev2:
-        client.send(list_line(b"LIST", client.printed(command.mailbox), (), SEPARATOR))
+        tell_name(client, client.settled(command.mailbox), command.mailbox)
     client.select(selected)
     if command.resync is not None:
         resynchronise(client, selected, command.resync)
     mode = "READ-ONLY" if command.read_only else "READ-WRITE"
     return Done(f"{command.mailbox.encode('ascii', 'replace').decode()} selected", mode)
+
+
+def tell_name(client: Client, name: str, asked: str) -> None:
+    """A LIST line for a client of IMAP4rev2, with what it called the mailbox if that is another form of its name."""
+    old = b' ("OLDNAME" (%b))' % client.printed(asked) if name != asked else b""
+    client.send(list_line(b"LIST", client.printed(name), (), SEPARATOR, old))
 
 
 def uids_at(mailbox: Mailbox, status: MailboxStatus) -> list[int]:
@@ -154,42 +160,47 @@ def create(client: Client, command: Create) -> Done:
     usual = {use.lower(): use for use in SPECIAL_USES}
     if unknown := [use for use in command.uses if use.lower() not in usual]:
         raise CommandError(f"no mailbox can be {unknown[0]} here", status="NO", code="USEATTR")
-    name = command.mailbox.removesuffix(SEPARATOR)
+    asked = command.mailbox.removesuffix(SEPARATOR)
+    name = usual_form(asked)
     if name.upper() == "INBOX":
         raise CommandError("INBOX exists already", status="NO", code="ALREADYEXISTS")
     client.store.create(name, " ".join(usual[use.lower()] for use in command.uses))
     identity = client.store.mailbox(name).status().mailbox_id
+    if name != asked and "IMAP4REV2" in client.session.enabled:
+        tell_name(client, name, asked)
     return Done("created", f"MAILBOXID ({identity})")
 
 
 @refuses_names
 def delete(client: Client, command: Names) -> None:
     """DELETE."""
-    client.demand(command.mailbox, "x")
-    client.store.delete(command.mailbox)
-    Annotations(client.store.root).rename(command.mailbox, None)
+    name = client.settled(command.mailbox)
+    client.demand(name, "x")
+    client.store.delete(name)
+    Annotations(client.store.root).rename(name, None)
 
 
 @refuses_names
 def rename(client: Client, command: Names) -> None:
     """RENAME."""
-    client.demand(command.mailbox, "x")
-    new = command.other.removesuffix(SEPARATOR)
-    client.store.rename(command.mailbox, new)
-    if command.mailbox != "INBOX":
-        Annotations(client.store.root).rename(command.mailbox, new)
+    old = client.settled(command.mailbox)
+    client.demand(old, "x")
+    new = usual_form(command.other.removesuffix(SEPARATOR))
+    client.store.rename(old, new)
+    if old != "INBOX":
+        Annotations(client.store.root).rename(old, new)
 
 
 @refuses_names
 def subscribe(client: Client, command: Names) -> None:
     """SUBSCRIBE."""
-    client.store.subscribe(command.mailbox.removesuffix(SEPARATOR))
+    client.store.subscribe(client.settled(command.mailbox.removesuffix(SEPARATOR)))
 
 
 @refuses_names
 def unsubscribe(client: Client, command: Names) -> None:
     """UNSUBSCRIBE."""
-    client.store.unsubscribe(command.mailbox.removesuffix(SEPARATOR))
+    client.store.unsubscribe(client.settled(command.mailbox.removesuffix(SEPARATOR)))
 
 
 def status(client: Client, command: Status) -> None:

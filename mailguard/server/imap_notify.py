@@ -80,7 +80,9 @@ def tell(client: Client, watched: dict[str, Watched]) -> None:
 def _status(client: Client, watched: Watched, status: Status) -> bytes:
     items = [("MESSAGES", status.messages), ("UIDNEXT", status.uid_next), ("UIDVALIDITY", status.uid_validity)]
     if "FLAGCHANGE" in watched.events:
-        items += [("UNSEEN", status.unseen), ("HIGHESTMODSEQ", status.highest_modseq)]
+        items.append(("UNSEEN", status.unseen))
+    if "FLAGCHANGE" in watched.events or client.condstore:
+        items.append(("HIGHESTMODSEQ", status.highest_modseq))
     return status_line(client.printed(watched.name), items)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,9 @@ def test_notify_tells_of_other_mailboxes_without_idle(office: Any, ann: Any) -> 
     ]
     office.store.deliver([MAIL], "Junk")
     assert ann.line().startswith(b"* STATUS Junk (MESSAGES 1 UIDNEXT 2 ")
+    ann.ok("ENABLE CONDSTORE")
+    office.store.deliver([MAIL], "Archive")
+    assert re.fullmatch(rb"\* STATUS Archive \(MESSAGES 1 UIDNEXT 2 UIDVALIDITY \d+ HIGHESTMODSEQ \d+\)", ann.line())
     office.store.deliver([MAIL])
     assert ann.line() == b"* 1 EXISTS"
     ann.line()

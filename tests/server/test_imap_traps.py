@@ -197,3 +197,28 @@ def test_a_slow_command_is_said_to_be_under_way() -> None:
     progress.begin(b"a1", told.put)
     assert told.get(timeout=20) == b'* OK [INPROGRESS ("a1" NIL NIL)] still at it\r\n'
     progress.end()
+
+
+def test_names_are_composed_and_found_in_either_form(office: Any, ann: Any) -> None:
+    ann.ok("ENABLE IMAP4rev2")
+    assert ann.ok('CREATE "u\u0308ber/a"') == ['* LIST () "/" "\u00fcber/a" ("OLDNAME" ("u\u0308ber/a"))'.encode()]
+    assert ann.ok('SELECT "u\u0308ber/a"')[-1] == '* LIST () "/" "\u00fcber/a" ("OLDNAME" ("u\u0308ber/a"))'.encode()
+    assert ann.ok('SELECT "\u00fcber/a"')[-1] == '* LIST () "/" "\u00fcber/a"'.encode()
+    ann.ok("UNSELECT")
+    (office.folder / "mail/.o&Awg-/cur").mkdir(parents=True)  # another program does not compose
+    assert ann.ok('STATUS "o\u0308" (MESSAGES)') == ['* STATUS "o\u0308" (MESSAGES 0)'.encode()]
+    ann.ok('RENAME "o\u0308" "O\u0308"')
+    assert ann.ok('LIST "" "\u00d6"') == ['* LIST (\\HasNoChildren) "/" "\u00d6"'.encode()]
+    ann.ok('DELETE "O\u0308"')
+    assert ann.ok('LIST "" "\u00d6"') == []
+
+
+def test_nothing_is_called_inbox_but_the_inbox(ann: Any) -> None:
+    ann.ok("CREATE inbox/sub")
+    assert ann.ok('LIST "" *b')[0] == b'* LIST (\\HasNoChildren) "/" INBOX/sub'
+    assert ann.ok("STATUS Inbox/sub (MESSAGES)") == [b"* STATUS Inbox/sub (MESSAGES 0)"]
+    ann.ok("RENAME iNbox/sub inbox/other")
+    assert [line.split()[-1] for line in ann.ok('LIST "" *')[:2]] == [b"INBOX", b"Archive"]
+    assert ann.ok('LIST "" INBOX%*') == [
+        b'* LIST (\\HasChildren) "/" INBOX', b'* LIST (\\HasNoChildren) "/" INBOX/other',
+    ]  # fmt: skip
