@@ -30,10 +30,6 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _text(value: bytes) -> str:
-    return value.decode("latin-1")
-
-
 # How each item is printed: its column, its text, and what turns the column's value into what the text takes. Octets
 # travel as latin-1 text until the whole answer is encoded.
 _PRINTED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
@@ -43,10 +39,10 @@ _PRINTED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "RFC822.SIZE": ("size", "RFC822.SIZE %d", _itself),
     "MODSEQ": ("modseq", "MODSEQ (%d)", _itself),
     "SAVEDATE": ("saved", "SAVEDATE %s", internal_date),
-    "ENVELOPE": ("envelope", "ENVELOPE %s", _text),
-    "BODYSTRUCTURE": ("bodystructure", "BODYSTRUCTURE %s", _text),
-    "BODY": ("body", "BODY %s", _text),
-    "PREVIEW": ("preview", "PREVIEW %s", lambda value: _text(quoted(value.encode("utf-8", "replace")))),
+    "ENVELOPE": ("envelope", "ENVELOPE %s", _itself),
+    "BODYSTRUCTURE": ("bodystructure", "BODYSTRUCTURE %s", _itself),
+    "BODY": ("body", "BODY %s", _itself),
+    "PREVIEW": ("preview", "PREVIEW %s", lambda value: quoted(value.encode("utf-8", "replace")).decode("latin-1")),
     "EMAILID": ("email_id", "EMAILID (%s)", _itself),
     "THREADID": ("uid", "THREADID NIL%.0s", _itself),
 }

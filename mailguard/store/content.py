@@ -6,44 +6,33 @@ import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from operator import lt
 from typing import Any
 
 from mailguard.protocol.imap.describe import Description, describe
+from mailguard.store import parcel
+from mailguard.store.parcel import SECTIONS, SIZE, Parcel
 
 Described = tuple[Description, str]
 """A message's description and its EMAILID."""
 
 SCHEMA = """
-CREATE TABLE content (
-  cid INTEGER PRIMARY KEY, envelope BLOB NOT NULL, bodystructure BLOB NOT NULL, preview TEXT NOT NULL,
-  email_id TEXT NOT NULL
-);
-CREATE TABLE term (
-  cid INTEGER PRIMARY KEY, subject TEXT, from_ TEXT, to_ TEXT, cc TEXT, bcc TEXT, base_subject TEXT NOT NULL,
-  is_reply INTEGER NOT NULL, from_key TEXT NOT NULL, to_key TEXT NOT NULL, cc_key TEXT NOT NULL,
-  display_from TEXT NOT NULL, display_to TEXT NOT NULL, sent_at INTEGER, sent_day INTEGER, message_id TEXT NOT NULL,
-  refs TEXT NOT NULL
-);
+CREATE TABLE parcel (id INTEGER PRIMARY KEY, kept INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE loose (cid INTEGER PRIMARY KEY, ready BLOB NOT NULL, terms BLOB NOT NULL);
 CREATE TABLE arrival (base TEXT PRIMARY KEY, cid INTEGER NOT NULL, at INTEGER NOT NULL);
 """
-
+# A parcel (see there) is two rows, one for each section; the id is cid >> 8 << 1, plus the section. Its messages are
+# loose until all of them are there. ``kept`` counts those that are kept.
 
 _PIECE = 1 << 20  # octets
+_WORN = 0.75  # part of a parcel that may be in use where it is worth packing anew
 
-READY = ("envelope", "bodystructure", "preview", "email_id")
-"""Columns of ``content``: ENVELOPE and BODYSTRUCTURE as bytes to send, PREVIEW and EMAILID as text."""
-
-TERMS = {
-    **{name: f"t.{name}" for name in ("subject", "cc", "bcc", "base_subject", "is_reply", "from_key", "to_key",
-                                      "cc_key", "display_from", "display_to", "sent_at", "sent_day", "message_id")},
-    "from": "t.from_", "to": "t.to_", "references": "t.refs", "sent": "coalesce(t.sent_at, m.date)",
-}  # fmt: skip
-"""Names of terms (see describe.Description; ``references`` are separated by spaces, ``sent`` is INTERNALDATE where
-``sent_at`` is unknown, RFC 5256 §2.2) -> expressions over ``term``."""
-
-_INSERT_CONTENT = f"INSERT OR REPLACE INTO content VALUES ({','.join('?' * 5)})"
-_INSERT_TERM = f"INSERT OR REPLACE INTO term VALUES ({','.join('?' * 17)})"
+TERMS = frozenset({*SECTIONS[0], *SECTIONS[1], "sent"})
+"""Columns that ``gather`` knows; ``sent`` is ``sent_at``, or INTERNALDATE where that is unknown (RFC 5256 §2.2)."""
 
 
 def email_id(raw: bytes) -> str:
@@ -51,21 +40,86 @@ def email_id(raw: bytes) -> str:
     return "M" + base64.urlsafe_b64encode(hashlib.blake2b(raw, digest_size=15).digest()).decode()
 
 
+_LAST = f"""SELECT max((SELECT coalesce(max(cid), 0) FROM loose),
+ (SELECT coalesce(max(id) >> 1, -1) * {SIZE} + {SIZE - 1} FROM parcel))"""
+
+
 def insert(db: sqlite3.Connection, described: Iterable[Described]) -> list[int]:
     """Adds descriptions with their EMAILIDs; returns their content ids. Call within a write transaction."""
-    (last,) = db.execute("SELECT coalesce(max(cid), 0) FROM content").fetchone()
-    contents: list[tuple[Any, ...]] = []
-    terms: list[tuple[Any, ...]] = []
-    for cid, (d, id) in enumerate(described, last + 1):
-        contents.append((cid, d.envelope, d.bodystructure, _text(d.preview), id))
-        terms.append((
-            cid, _text(d.subject), _text(d.from_), _text(d.to), _text(d.cc), _text(d.bcc), _text(d.base_subject),
-            d.is_reply, _text(d.from_key), _text(d.to_key), _text(d.cc_key), _text(d.display_from),
-            _text(d.display_to), d.sent_at, d.sent_day, _text(d.message_id), _text(" ".join(d.references)),
-        ))  # fmt: skip
-    db.executemany(_INSERT_CONTENT, contents)
-    db.executemany(_INSERT_TERM, terms)
-    return [row[0] for row in contents]
+    (last,) = db.execute(_LAST).fetchone()
+    rows = {}
+    for cid, (description, id) in enumerate(described, last + 1):
+        ready, terms = parcel.record(description, id)
+        rows[cid] = (parcel.joined(ready), parcel.joined(terms))
+    full = (last + len(rows) + 1) // SIZE
+    for number in range(last // SIZE, full):
+        _pack(db, number, rows)
+    loose = [(cid, *row) for cid, row in rows.items() if cid >= full * SIZE]
+    db.executemany("INSERT INTO loose VALUES (?, ?, ?)", loose)
+    return list(rows)
+
+
+def _pack(db: sqlite3.Connection, number: int, new: Mapping[int, tuple[bytes, bytes]]) -> None:
+    """Makes a parcel of what is loose and of the new ones, all of whose messages are there."""
+    first, behind = number * SIZE, number * SIZE + SIZE
+    query = "SELECT * FROM loose WHERE cid BETWEEN ? AND ?"
+    rows = {cid: row for cid, *row in db.execute(query, (first, behind - 1))}
+    rows |= {cid: [*new[cid]] for cid in range(first, behind) if cid in new}
+    if rows:
+        for section in range(len(SECTIONS)):
+            data = parcel.packed(rows[cid][section] if cid in rows else b"" for cid in range(first, behind))
+            db.execute("INSERT INTO parcel VALUES (?, ?, ?)", (number << 1 | section, len(rows), data))
+        db.execute("DELETE FROM loose WHERE cid BETWEEN ? AND ?", (first, behind - 1))
+
+
+def gather(
+    db: sqlite3.Connection, cids: Sequence[int], dates: Sequence[int], names: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    """These columns (see TERMS) of messages with these content ids, in any order, and INTERNALDATEs. Raises
+    sqlite3.DatabaseError where an id is unknown."""
+    kept = ["sent_at" if name == "sent" else name for name in names]
+    found: dict[str, Sequence[Any]]
+    if all(map(lt, cids, islice(cids, 1, None))):
+        found = _ascending(db, cids, kept)
+    else:  # moved to and fro, or several copies of one
+        places = {cid: place for place, cid in enumerate(sorted(set(cids)))}
+        some, order = _ascending(db, list(places), kept), [places[cid] for cid in cids]
+        found = {name: [values[place] for place in order] for name, values in some.items()}
+    if "sent" in names:
+        found["sent"] = [date if at is None else at for at, date in zip(found["sent_at"], dates, strict=True)]
+    return found
+
+
+def _ascending(db: sqlite3.Connection, cids: Sequence[int], names: Iterable[str]) -> dict[str, Sequence[Any]]:
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for number, places in _by_parcel(cids):
+        opened = Parcel(partial(_section, db, number))
+        run = places[-1] - places[0] == len(places) - 1
+        for name, values in found.items():
+            column = opened.column(name)
+            values += column[places[0] : places[-1] + 1] if run else map(column.__getitem__, places)
+    return {**found}
+
+
+def _by_parcel(cids: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """The parcels of ascending content ids, and the places of the messages in them."""
+    first = 0
+    while first < len(cids):
+        number = cids[first] // SIZE
+        behind = bisect_left(cids, (number + 1) * SIZE, first)
+        yield number, [cid - number * SIZE for cid in cids[first:behind]]
+        first = behind
+
+
+def _section(db: sqlite3.Connection, number: int, section: int) -> list[bytes]:
+    row = db.execute("SELECT data FROM parcel WHERE id = ?", (number << 1 | section,)).fetchone()
+    if row is not None:
+        return parcel.unpacked(row[0])
+    query = f"SELECT cid & {SIZE - 1}, {('ready', 'terms')[section]} FROM loose WHERE cid BETWEEN ? AND ?"
+    rows = dict(db.execute(query, (number * SIZE, number * SIZE + SIZE - 1)).fetchall())
+    if not rows:
+        raise sqlite3.DatabaseError(f"the descriptions {number} are missing")
+    return parcel.columns(rows.get(place, b"") for place in range(SIZE))
 
 
 def attach(db: sqlite3.Connection, messages: Sequence[tuple[int, int]], described: Iterable[Described]) -> None:
@@ -78,13 +132,6 @@ def attach(db: sqlite3.Connection, messages: Sequence[tuple[int, int]], describe
     rows = [(cid, size, id) for cid, (id, size) in zip(cids, messages, strict=True)]
     db.executemany("UPDATE message SET cid=?, size=? WHERE id=?", rows)
     db.executemany("UPDATE mailbox SET size = size + ? WHERE id=?", [(n, id) for id, n in grown.items() if n])
-
-
-def _text(text: str | None) -> str | None:
-    """Text that SQLite can keep: no lone surrogates, no NUL (where its string functions would stop)."""
-    if text is None or (text.isascii() and "\0" not in text):
-        return text
-    return text.encode("utf-8", "replace").decode().replace("\0", " ")
 
 
 def read(raw: bytes) -> Described:
@@ -114,11 +161,29 @@ def with_crlf(data: bytes) -> bytes:
 
 def sweep(db: sqlite3.Connection, *, before: float = 0) -> int:
     """Removes what no message refers to any more, and what was announced ``before`` (Unix time) and never came;
-    returns how many. Call within a write transaction."""
+    returns how many descriptions that were. In a parcel some may stay. Call within a write transaction."""
     db.execute("DELETE FROM arrival WHERE at < ?", (int(before),))
-    unused = "cid NOT IN (SELECT cid FROM message UNION SELECT cid FROM arrival)"
-    db.execute(f"DELETE FROM term WHERE {unused}")
-    return db.execute(f"DELETE FROM content WHERE {unused}").rowcount
+    used = "SELECT cid FROM message WHERE cid UNION SELECT cid FROM arrival"
+    count = db.execute(f"DELETE FROM loose WHERE cid NOT IN ({used})").rowcount
+    there = dict(db.execute(f"SELECT cid / {SIZE}, count(*) FROM ({used}) GROUP BY 1").fetchall())
+    for id, kept in db.execute("SELECT id, kept FROM parcel").fetchall():
+        left, first = there.get(id >> 1, 0), (id >> 1) * SIZE
+        if left <= kept * _WORN:
+            query = f"SELECT cid - ? FROM ({used}) WHERE cid BETWEEN ? AND ?"
+            _wear(db, id, {place for (place,) in db.execute(query, (first, first, first + SIZE - 1))})
+            count += (id & 1) * (kept - left)
+    return count
+
+
+def _wear(db: sqlite3.Connection, id: int, places: set[int]) -> None:
+    """Leaves these messages of a section of a parcel."""
+    if not places:
+        db.execute("DELETE FROM parcel WHERE id = ?", (id,))
+        return
+    (data,) = db.execute("SELECT data FROM parcel WHERE id = ?", (id,)).fetchone()
+    rows = zip(*(column.split(b"\0") for column in parcel.unpacked(data)), strict=True)
+    data = parcel.packed(parcel.joined(row) if place in places else b"" for place, row in enumerate(rows))
+    db.execute("UPDATE parcel SET kept = ?, data = ? WHERE id = ?", (len(places), data, id))
 
 
 def announce(db: sqlite3.Connection, base: str, described: Described, at: float) -> None:
@@ -138,7 +203,7 @@ def claim(db: sqlite3.Connection, bases: Iterable[str]) -> dict[str, int]:
     return found
 
 
-OWN = {name: f"m.{name}" for name in ("flags", "modseq", "date", "saved", "uidl", "name")}
+OWN = {name: f"m.{name}" for name in ("cid", "flags", "modseq", "date", "saved", "uidl", "name")}
 OWN |= {
     "uid": "m.id & 4294967295",
     "size": "abs(m.size)",
@@ -151,16 +216,6 @@ OWN["recent_flags"] = "iif(m.flags = '', '\\Recent', m.flags || ' \\Recent')"
 """Columns of ``message`` itself."""
 
 
-def columns_sql(columns: Iterable[str]) -> tuple[list[str], str]:
-    """SQL expressions for columns, and the joins they need."""
-    expressions, joins = [], {}
-    for column in columns:
-        if column in OWN:
-            expressions.append(OWN[column])
-        elif column in READY:
-            joins["content"] = "JOIN content c ON c.cid = m.cid"
-            expressions.append(f"c.{column}")
-        else:
-            joins["term"] = "JOIN term t ON t.cid = m.cid"
-            expressions.append(TERMS[column])
-    return expressions, " ".join(joins.values())
+def own(columns: Iterable[str]) -> str:
+    """What to select for these columns of OWN from ``message m``."""
+    return ", ".join(map(OWN.__getitem__, columns))

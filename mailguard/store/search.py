@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from datetime import date
 from functools import partial, reduce
@@ -17,6 +18,7 @@ from mailguard.store.textsearch import SearchableView, TextTest
 _DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 _TERMS = ("subject", "from", "to", "cc", "bcc")
+_COMPARE = {"before": operator.lt, "on": operator.eq, "since": operator.ge}
 _ALWAYS, _NEVER = "1", "0"
 _UNSEEN = search.Not(search.Flag("\\Seen"))
 
@@ -64,7 +66,7 @@ class _Finder:
 
     def find(self, key: Key, among: set[int] | None) -> set[int]:
         """The UIDs that match, of ``among`` if given."""
-        if not _needs_text(key):
+        if not _needs_more(key):
             condition, values = self._condition(key)
             found = set(self._mailbox.matching(condition, *values))
             return found if among is None else found & among
@@ -77,16 +79,28 @@ class _Finder:
                 some = set(self._mailbox.uids()) if among is None else among
                 return some - self.find(inner, some)
             case _:
-                return self._mailbox.texts_matching(_test(key), None if among is None else sorted(among))
+                return self._look_into(key, None if among is None else sorted(among))
 
     def _all_of(self, keys: Sequence[Key], among: set[int] | None) -> set[int]:
-        """What SQL can tell first: it leaves less text to be looked at."""
-        plain = tuple(key for key in keys if not _needs_text(key))
+        """What SQL can tell first, then what is described: it leaves less text to be looked at."""
+        plain = tuple(key for key in keys if not _needs_more(key))
         found = self.find(search.And(plain), among) if plain else among
-        for key in keys:
-            if _needs_text(key):
-                found = self.find(key, found)
+        for key in sorted(filter(_needs_more, keys), key=_needs_text):
+            found = self.find(key, found)
         return found or set()
+
+    def _look_into(self, key: Key, uids: Sequence[int] | None) -> set[int]:
+        match key:
+            case search.Header(name, text) if name in _TERMS:
+                return set(self._mailbox.containing(name, fold(text), uids))
+            case search.EmailId(value):
+                return {uid for uid, id in self._mailbox.rows(uids, ("uid", "email_id")) if id == value}
+            case search.Date("sent", relation, day):
+                compare, wanted = _COMPARE[relation], day.toordinal() - _EPOCH
+                rows = self._mailbox.rows(uids, ("uid", "sent_day", "date"))
+                return {uid for uid, sent, date in rows if compare(date // _DAY if sent is None else sent, wanted)}
+            case _:
+                return self._mailbox.texts_matching(_test(key), uids)
 
     def _condition(self, key: Key) -> Condition:
         match key:
@@ -115,9 +129,6 @@ class _Finder:
         match key:
             case search.Flag(name):
                 return "instr(' ' || lower({flags}) || ' ', ?) > 0", (f" {name.lower()} ",)
-            case search.Header(name, text):
-                wanted = fold(text)
-                return (f"instr({{{name}}}, ?) > 0", (wanted,)) if wanted else (f"{{{name}}} IS NOT NULL", ())
             case search.Size(larger, octets):
                 return f"{{size}} {'>' if larger else '<'} ?", (octets,)
             case search.Date(kind, relation, day):
@@ -126,18 +137,23 @@ class _Finder:
                 return f"{{date}} {'>=' if younger else '<'} ?", (int(self._now) - seconds,)
             case search.ModSeq(value):
                 return "{modseq} >= ?", (value,)
-            case search.EmailId(value):
-                return "{email_id} = ?", (value,)
             case _:
                 return _ALWAYS, ()
 
 
 def _dated(kind: str, relation: str, day: int) -> Condition:
     compare = {"before": "<", "on": "=", "since": ">="}[relation]
-    if kind == "sent":
-        return f"coalesce({{sent_day}}, {{date}} / {_DAY}) {compare} ?", (day,)
     column = "{date}" if kind == "internal" else "{saved}"
     return f"{column} / {_DAY} {compare} ?", (day,)
+
+
+def _needs_more(key: Key) -> bool:
+    """Whether more is asked than the index's rows of messages tell."""
+    return any(
+        isinstance(leaf, search.Header | search.EmailId | search.Body | search.Text)
+        or (isinstance(leaf, search.Date) and leaf.kind == "sent")
+        for leaf in search.leaves(key)
+    )
 
 
 def _needs_text(key: Key) -> bool:

@@ -1,13 +1,16 @@
-"""The text of all messages, ready to be searched: one flat file per account beside its index, as easily thrown away."""
+"""The text of all messages, ready to be searched: a packed file per account beside its index, as easily thrown away."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import zstandard
 
 from mailguard.protocol.imap.searchtext import SearchText
 
@@ -15,18 +18,23 @@ SCHEMA = """
 CREATE TABLE text (
   cid INTEGER PRIMARY KEY, start INTEGER NOT NULL, split INTEGER NOT NULL, stop INTEGER NOT NULL, whole INTEGER NOT NULL
 );
+CREATE TABLE block (start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
-# A record is the header's text from start to split and the body's from split to stop, in UTF-8; whole is 0 where the
-# body was too long to keep. The file is named by a number: a new file with a new number replaces one that is mostly
-# text of removed messages.
+# All texts make one long text, in UTF-8: a message's header from start to split and its body from split to stop;
+# whole is 0 where the body was too long to keep. A block is what is packed together of the long text, and where in the
+# file it lies. The file is named by a number: a new file with a new number replaces one that is mostly blocks that
+# were written anew, or text of removed messages.
 
 MAX_BODY = 1 << 20
 """Octets of a body's text that are kept."""
 
-_READ = 1 << 19  # octets read at a time
-_GAP = 1 << 14  # octets that nobody asked for, read along rather than left out
-_WASTE = 0.3  # part of the file that may be text of removed messages
+_BLOCK = 1 << 18  # octets of text; the last block is written anew with what comes until it has so many
+_LEVEL = 3
+_WASTE = 0.3  # part of the file that may be of no use any more,
+_LEAST_WASTE = 1 << 18  # and octets
+_PUT_BLOCK = "INSERT OR REPLACE INTO block VALUES (?,?,?,?)"
+_PUT_TEXT = "INSERT OR REPLACE INTO text VALUES (?,?,?,?,?)"
 
 
 class Span(NamedTuple):
@@ -37,6 +45,13 @@ class Span(NamedTuple):
     stop: int
     whole: bool
     uid: int
+
+
+class _Block(NamedTuple):
+    start: int
+    stop: int
+    at: int
+    length: int
 
 
 class TextPack:
@@ -50,103 +65,153 @@ class TextPack:
 
     def add(self, db: sqlite3.Connection, texts: Sequence[tuple[int, SearchText]]) -> None:
         """Adds texts by content id, durable before the index says where they are. Raises OSError."""
-        at = self._end(db)
-        number = _meta(db, "text")
-        rows, data = [], []
-        for cid, text in texts:
-            header, body = text.header.encode("utf-8", "replace"), text.body.encode("utf-8", "replace")
-            whole = len(body) <= MAX_BODY
-            body = body if whole else body[:MAX_BODY]
-            rows.append((cid, at, at + len(header), at + len(header) + len(body), whole))
-            data += [header, body]
-            at += len(header) + len(body)
-        self._write(number, rows[0][1] if rows else 0, b"".join(data))
-        db.executemany("INSERT OR REPLACE INTO text VALUES (?,?,?,?,?)", rows)
+        number, start, begun, end = self._end(db)
+        rows = []
+        with _writing(self._path(number)) as descriptor:
+            writer = _Writer(descriptor, start, end)
+            writer.add(begun)
+            for cid, text in texts:
+                header, body = text.header.encode("utf-8", "replace"), text.body.encode("utf-8", "replace")
+                rows.append((cid, *writer.put(header, body[:MAX_BODY]), len(body) <= MAX_BODY))
+            writer.flush()
+        db.executemany(_PUT_BLOCK, writer.blocks)
+        db.executemany(_PUT_TEXT, rows)
 
-    def _end(self, db: sqlite3.Connection) -> int:
-        (end,) = db.execute("SELECT coalesce(max(stop), 0) FROM text").fetchone()
+    def _end(self, db: sqlite3.Connection) -> tuple[int, int, bytes, int]:
+        """The number of the file; where the next block begins in the long text; what is of that block already; and
+        where in the file it will lie."""
         number = _meta(db, "text")
-        with contextlib.suppress(FileNotFoundError):
-            if end and self._path(number).stat().st_size >= end:
-                return int(end)
+        last = db.execute("SELECT * FROM block ORDER BY start DESC LIMIT 1").fetchone()
+        if last is not None:
+            block, (end,) = _Block(*last), db.execute("SELECT max(at + length) FROM block").fetchone()
+            with contextlib.suppress(FileNotFoundError, EOFError), _reading(self._path(number)) as descriptor:
+                if os.fstat(descriptor).st_size >= end:
+                    if block.stop - block.start >= _BLOCK:
+                        return number, block.stop, b"", end
+                    return number, block.start, _unpacked(descriptor, block, zstandard.ZstdDecompressor()), end
         # None yet, or the file is gone or cut off: begin anew under another number.
-        db.execute("DELETE FROM text")
+        self.forget(db)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('text', ?)", (number + 1,))
         self._remove_others(number + 1)
-        return 0
+        return number + 1, 0, b"", 0
 
     def _remove_others(self, number: int) -> None:
         for path in self._index.parent.glob(f"{_escaped(self._index.name)}.text-*"):
             if path != self._path(number):
                 path.unlink(missing_ok=True)
 
-    def _write(self, number: int, at: int, data: bytes) -> None:
-        descriptor = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(descriptor, view, at)
-                view, at = view[written:], at + written
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def read(self, db: sqlite3.Connection, spans: Sequence[Span]) -> Iterator[tuple[int, int, bytearray, int]]:
-        """The text of spans (in the order of the file) in pieces: the number of a piece's first span, that of the
-        first one behind it, a buffer that begins with its text, until the next piece is asked for, and its place in
-        the file. Raises FileNotFoundError, EOFError if the file is not what the index believes."""
-        path = self._path(_meta(db, "text"))
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        buffer = bytearray(_READ)  # for all of them: new memory costs more than what is read into it
-        try:
-            for first, behind in _pieces(spans):
-                at = spans[first].start
-                length = spans[behind - 1].stop - at
-                if length > len(buffer):
-                    buffer = bytearray(length)
-                if os.preadv(descriptor, [memoryview(buffer)[:length]], at) < length:
-                    raise EOFError(f"{path} is cut off")
-                yield first, behind, buffer, at
-        finally:
-            os.close(descriptor)
+    def read(self, db: sqlite3.Connection, spans: Sequence[Span]) -> Iterator[tuple[int, int, bytes, int]]:
+        """The text of spans (in the order of the long text) block by block: the number of a block's first span, that
+        of the first one behind it, the block's text, and its place in the long text. Raises FileNotFoundError,
+        EOFError if the file is not what the index believes."""
+        if not spans:
+            return
+        query = "SELECT * FROM block WHERE stop > ? AND start < ? ORDER BY start"
+        blocks = [_Block(*row) for row in db.execute(query, (spans[0].start, spans[-1].stop + 1))]
+        first, unpacker = 0, zstandard.ZstdDecompressor()
+        with _reading(self._path(_meta(db, "text"))) as descriptor:
+            for block in blocks:
+                behind = bisect_left(spans, (block.stop,), first)
+                if behind > first:
+                    yield first, behind, _unpacked(descriptor, block, unpacker), block.start
+                    first = behind
+        if first < len(spans):
+            raise EOFError("there are texts that no block holds")
 
     def forget(self, db: sqlite3.Connection) -> None:
         """Throws all text away; it will be read from the messages again."""
         db.execute("DELETE FROM text")
+        db.execute("DELETE FROM block")
 
     def compact(self, db: sqlite3.Connection) -> None:
-        """Writes a new file without the text of removed messages, once these are a good part of it."""
-        db.execute("DELETE FROM text WHERE cid NOT IN (SELECT cid FROM content)")
-        query = "SELECT coalesce(sum(stop - start), 0), coalesce(max(stop), 0) FROM text"
-        used, end = db.execute(query).fetchone()
-        if end - used <= max(1 << 20, _WASTE * end):
+        """Writes a new file without the text of removed messages, and blocks that were written anew, once these are a
+        good part of it."""
+        db.execute("DELETE FROM text WHERE cid NOT IN (SELECT cid FROM message)")
+        (used,) = db.execute("SELECT total(stop - start) FROM text").fetchone()
+        query = "SELECT total(stop - start), total(length), max(at + length) FROM block"
+        held, packed, end = db.execute(query).fetchone()
+        if not end or end - packed * used / held <= max(_LEAST_WASTE, _WASTE * end):
             return
-        number = _meta(db, "text")
-        query = "SELECT start, split, stop, whole, cid FROM text ORDER BY start"
-        rows = [Span(*row) for row in db.execute(query)]
-        moved, place = [], 0
-        for first, behind, text, at in self.read(db, rows):
-            for start, split, stop, whole, cid in rows[first:behind]:
-                self._write(number + 1, place, bytes(text[start - at : stop - at]))
-                moved.append((cid, place, place + split - start, place + stop - start, whole))
-                place += stop - start
-        db.execute("DELETE FROM text")
-        db.executemany("INSERT INTO text VALUES (?,?,?,?,?)", moved)
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('text', ?)", (number + 1,))
-        self._remove_others(number + 1)
+        number = _meta(db, "text") + 1
+        rows = [Span(*row) for row in db.execute("SELECT start, split, stop, whole, cid FROM text ORDER BY start")]
+        moved = []
+        with _writing(self._path(number)) as descriptor:
+            writer = _Writer(descriptor, 0, 0)
+            for first, behind, text, at in self.read(db, rows):
+                for start, split, stop, whole, cid in rows[first:behind]:
+                    moved.append((cid, *writer.put(text[start - at : split - at], text[split - at : stop - at]), whole))
+            writer.flush()
+        self.forget(db)
+        db.executemany(_PUT_BLOCK, writer.blocks)
+        db.executemany(_PUT_TEXT, moved)
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('text', ?)", (number,))
+        self._remove_others(number)
 
 
-def _pieces(spans: Sequence[Span]) -> Iterator[tuple[int, int]]:
-    """Runs of spans that are read at once: of at most _READ octets, or one span, and without much between them."""
-    first = 0
-    for number in range(1, len(spans) + 1):
-        if (
-            number == len(spans)
-            or spans[number].stop - spans[first].start > _READ
-            or spans[number].start - spans[number - 1].stop > _GAP
-        ):
-            yield first, number
-            first = number
+class _Writer:
+    """Writes blocks into a file, from ``at`` on; the first one begins at ``start`` of the long text."""
+
+    def __init__(self, descriptor: int, start: int, at: int) -> None:
+        self.blocks: list[_Block] = []
+        self._descriptor = descriptor
+        self._start = self._stop = start
+        self._at = at
+        self._parts: list[bytes] = []
+        self._packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+
+    def put(self, header: bytes, body: bytes) -> tuple[int, int, int]:
+        """Adds a message's text; returns its start, split and stop. There is always a line end behind it: no text is
+        empty, and none goes on in the next one."""
+        start = self._stop
+        self.add(header + body + b"\n")
+        return start, start + len(header), start + len(header) + len(body)
+
+    def add(self, text: bytes) -> None:
+        """Adds what is to lie in one block."""
+        self._parts.append(text)
+        self._stop += len(text)
+        if self._stop - self._start >= _BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the last block, however short."""
+        if self._stop == self._start:
+            return
+        data = self._packer.compress(b"".join(self._parts))
+        self.blocks.append(_Block(self._start, self._stop, self._at, len(data)))
+        self._start, self._parts = self._stop, []
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, self._at)
+            view, self._at = view[written:], self._at + written
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _unpacked(descriptor: int, block: _Block, unpacker: zstandard.ZstdDecompressor) -> bytes:
+    """The text of a block. Raises EOFError if the file does not hold it."""
+    data = os.pread(descriptor, block.length, block.at)
+    try:
+        return unpacker.decompress(data)
+    except zstandard.ZstdError as error:
+        raise EOFError(f"a block is cut off: {error}") from None
 
 
 def _meta(db: sqlite3.Connection, key: str) -> int:

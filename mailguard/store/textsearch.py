@@ -122,15 +122,15 @@ class SearchableView(MailboxView):
         return found
 
 
-def _found(test: TextTest, spans: list[Span], text: bytearray, at: int) -> Iterator[int]:
-    """The UIDs of the messages of one piece for which a test holds: looked for in all of them at once, for most hold
+def _found(test: TextTest, spans: list[Span], text: bytes, at: int) -> Iterator[int]:
+    """The UIDs of the messages of one block for which a test holds: looked for in all of them at once, for most hold
     nothing."""
     needle, header, body = test.needle, test.header, test.body
     if not needle:
         yield from (span.uid for span in spans)
         return
     starts = [span.start for span in spans]
-    place = text.find(needle)
+    place = text.find(needle, starts[0] - at)
     while place >= 0:
         behind = bisect_right(starts, at + place)
         span = spans[behind - 1]
@@ -148,5 +148,5 @@ def _found(test: TextTest, spans: list[Span], text: bytearray, at: int) -> Itera
         place = text.find(needle, starts[behind] - at)
 
 
-def _header(span: Span, buffer: bytearray, at: int) -> SearchText:
+def _header(span: Span, buffer: bytes, at: int) -> SearchText:
     return SearchText(buffer[span.start - at : span.split - at].decode("utf-8", "replace"), "")

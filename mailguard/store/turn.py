@@ -164,17 +164,29 @@ class Watched:
             self._looked = now
         return due
 
-    def _look(self, again: str = "") -> None:
+    def _look(self, again: str = "") -> int:
+        """Returns the highest MODSEQ then."""
         try:
-            with self._exclusive(again, sound=True):
+            with self._exclusive(again, sound=True) as turn:
                 self._looked = time.time()
         except IndexTornError:  # not only so: what was changed is in the files
-            with self._exclusive(again):
+            with self._exclusive(again) as turn:
                 self._looked = time.time()
         self._stuck = False
+        return turn.state.highest_modseq
 
     def refresh(self) -> int:
         """Looks at the files, takes in what others did, and returns the highest MODSEQ."""
+        with contextlib.suppress(IndexTornError):
+            with self._index.read(fresh=True) as db:
+                state = self._standing(db)
+                if state is not None and not self._due(state, True):
+                    return state.highest_modseq
+            try:
+                return self._look()  # what it finds need not be read once more
+            except (OSError, sqlite3.OperationalError) as error:
+                if not _no_room(error):
+                    raise
         with self._read() as (_, state):
             return state.highest_modseq
 

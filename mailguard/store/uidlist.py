@@ -177,16 +177,19 @@ def append_records(path: Path | str, records: Iterable[Record]) -> None:
     """Adds lines at the end of the list, at a cost that does not depend on it; call with the lock held, and
     ``sync_file`` before a UID is told to anybody. Raises OSError, leaving the list as it was."""
     text = "".join([record.line() for record in records]).encode("utf-8", "surrogateescape")
-    with open(f"{path}/{UIDLIST}", "r+b", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
+    descriptor = os.open(f"{path}/{UIDLIST}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
         try:
             view = memoryview(text)
             while view:
-                view = view[file.write(view) :]
-            durable.begin(file.fileno())
+                view = view[os.write(descriptor, view) :]
+            durable.begin(descriptor)
         except OSError:
-            file.truncate(size)
+            os.ftruncate(descriptor, size)
             raise
+    finally:
+        os.close(descriptor)
 
 
 def sync_file(path: str) -> None:

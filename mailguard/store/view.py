@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mailguard.model.mime import Part, parse
+from mailguard.protocol.imap.bodystructure import print_structures
+from mailguard.protocol.imap.describe import preview
 from mailguard.store import content, uidlist
 from mailguard.store.content import with_crlf
+from mailguard.store.described import FEW, Described
 from mailguard.store.inventory import plain
 from mailguard.store.roster import IN_ROSTER, Roster
 from mailguard.store.snapshot import Changes, ExpungedError, Status
 from mailguard.store.standing import State, chosen
-from mailguard.store.turn import Watched
 
-_FEW = 50  # messages that are looked up one by one
 _PART = 100  # of whose messages one part is worth the work on a roster of all of them
-_BULK = 200  # messages described at a time, between which others have their turn
-COLUMNS = frozenset({*content.OWN, *content.READY, *content.TERMS, "body"})
+_READ = frozenset({"body", "preview"})  # not kept: made of the message when they are asked for
+COLUMNS = frozenset({*content.OWN, *content.TERMS, *_READ})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; ``about`` is the
 size, negative where it is an estimate that nobody checked; see ``content``."""
 
 
-class MailboxView(Watched):
+class MailboxView(Described):
     """A mailbox over a Maildir, for reading. Raises OSError, LockTimeoutError from whatever touches files."""
 
     def status(self) -> Status:
@@ -80,19 +81,39 @@ class MailboxView(Watched):
         looks at once."""
         if not COLUMNS.issuperset(columns):
             raise ValueError(f"unknown columns {set(columns) - COLUMNS}")
-        if "body" in columns:
-            return self._with_body(uids, columns)
+        if not _READ.isdisjoint(columns):
+            return self._with_read(uids, columns)
         if IN_ROSTER.issuperset(columns) and (found := self._from_roster(uids, columns)) is not None:
             return found
-        expressions, joins = content.columns_sql(columns)
-        with self._ready(uids, joins, columns) as (db, state):
-            where, values = chosen(db, state, uids)
-            query = f"SELECT {', '.join(expressions)} FROM {self._messages} m {joins} WHERE {where} ORDER BY m.id"
-            return db.execute(query, values).fetchall()
+        with self._ready(uids, columns) as (db, state):
+            return self._select(db, state, uids, columns)
+
+    def _select(
+        self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None, columns: Sequence[str]
+    ) -> list[tuple[Any, ...]]:
+        if not content.TERMS.isdisjoint(columns):
+            return list(zip(*self._columns(db, state, uids, columns), strict=True))
+        where, values = chosen(db, state, uids)
+        query = f"SELECT {content.own(columns)} FROM {self._messages} m WHERE {where} ORDER BY m.id"
+        return db.execute(query, values).fetchall()
+
+    def _columns(
+        self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None, columns: Sequence[str]
+    ) -> list[Sequence[Any]]:
+        """The same as one sequence for each column."""
+        terms = [column for column in columns if column in content.TERMS]
+        own = ["cid"] * bool(terms) + ["date"] * ("sent" in terms) + [each for each in columns if each not in terms]
+        rows = self._select(db, state, uids, own)
+        if not rows:
+            return [()] * len(columns)
+        found: dict[str, Sequence[Any]] = dict(zip(own, zip(*rows, strict=True), strict=True))
+        if terms:
+            found |= content.gather(db, found["cid"], found.get("date", ()), terms)
+        return [found[column] for column in columns]
 
     def _from_roster(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
         """None where it is not worth making the roster, or bringing it up to date."""
-        if uids is not None and len(uids) <= _FEW:
+        if uids is not None and len(uids) <= FEW:
             return None
         with self._read(fresh=False) as (db, state):
             known = self._index.rosters.get(self._place)
@@ -101,21 +122,18 @@ class MailboxView(Watched):
                 return None
             return self._roster(db, state).rows(uids, columns)
 
-    def _with_body(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """BODY without extensions is asked for so rarely that it is not kept."""
-        others = [column for column in columns if column != "body"]
-        at = columns.index("body")
+    def _with_read(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         found = []
-        for uid, *row in self.rows(uids, ["uid", *others]):
+        for uid, *row in self.rows(uids, ["uid", *(column for column in columns if column not in _READ)]):
             with contextlib.suppress(ExpungedError):
-                row.insert(at, content.read(self.raw(uid))[0].body)
-                found.append(tuple(row))
+                root, known = parse(self.raw(uid)), iter(row)
+                found.append(tuple(_made(column, root) if column in _READ else next(known) for column in columns))
         return found
 
     def few_unseen(self) -> list[int] | None:
         """The UIDs of the messages without \\Seen, ascending, if they are few: the index has a list of them."""
         with self._read(fresh=False) as (db, state):
-            if self._unseen(db, state) * _PART > max(state.messages, _FEW * _PART):
+            if self._unseen(db, state) * _PART > max(state.messages, FEW * _PART):
                 return None
             where = "m.id BETWEEN ? AND ? AND instr(m.flags, '\\Seen') = 0"
             query = f"SELECT m.id - ? FROM {self._messages} m WHERE {where} ORDER BY m.id"
@@ -150,11 +168,10 @@ class MailboxView(Watched):
         """The messages, or all, in the order of these columns, each with whether it is reversed; equal ones by UID,
         missing ones left out."""
         columns = [column for column, _ in order]
-        _, joins = content.columns_sql(columns)
-        if uids is not None and len(uids) <= _FEW:
-            with self._ready(uids, joins, columns) as (db, state):
+        if uids is not None and len(uids) <= FEW:
+            with self._ready(uids, columns) as (db, state):
                 return self._sort(db, state, uids, order)
-        with self._ready(None, joins, columns) as (db, state):
+        with self._ready(None, columns) as (db, state):
             roster, asked = self._roster(db, state), ("SORT", *order)
             every = roster.recall(asked) or roster.remember(asked, self._sort(db, state, None, order))
         if uids is None or uids == roster.uids:
@@ -164,78 +181,28 @@ class MailboxView(Watched):
     def _sort(
         self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]
     ) -> list[int]:
-        expressions, joins = content.columns_sql(column for column, _ in order)
-        keys = [expression + " DESC" * down for (_, down), expression in zip(order, expressions, strict=True)]
-        where, values = chosen(db, state, uids)
-        order_by = ", ".join([*keys, "m.id"])
-        query = f"SELECT m.id - ? FROM {self._messages} m {joins} WHERE {where} ORDER BY {order_by}"
-        return [uid for (uid,) in db.execute(query, (state.first, *values))]
+        uids, *keys = self._columns(db, state, uids, ["uid", *(column for column, _ in order)])
+        places = list(range(len(uids)))
+        for key, (_, reverse) in zip(reversed(keys), reversed(order), strict=True):
+            places.sort(key=key.__getitem__, reverse=reverse)
+        return [uids[place] for place in places]
 
-    def containing(self, term: str, text: str) -> list[int]:
-        """UIDs whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded as sort.fold does);
-        an empty text finds every message that has the field."""
-        if not text:
-            return self.matching(f"{{{term}}} IS NOT NULL")
-        return self.matching(f"instr({{{term}}}, ?) > 0", text)
+    def containing(self, term: str, text: str, uids: Sequence[int] | None = None) -> list[int]:
+        """UIDs, among ``uids`` if given, whose ``subject``, ``from``, ``to``, ``cc`` or ``bcc`` holds ``text`` (folded
+        as sort.fold does); an empty text finds every message that has the field."""
+        columns = ("uid", term)
+        with self._ready(uids, columns) as (db, state):
+            some, values = self._columns(db, state, uids, columns)
+        return [uid for uid, value in zip(some, values, strict=True) if value is not None and text in value]
 
     def matching(self, condition: str, *values: int | str) -> list[int]:
-        """UIDs for which an SQL condition holds, ascending; columns stand in braces: ``{size} > ?``."""
+        """UIDs for which an SQL condition holds, ascending; columns (see ``content.OWN``) stand in braces:
+        ``{size} > ?``."""
         columns = sorted(set(re.findall(r"\{(\w+)\}", condition)))
-        expressions, joins = content.columns_sql(columns)
-        where = condition.format_map(dict(zip(columns, expressions, strict=True)))
-        where = f"m.id BETWEEN ? AND ? AND ({where})"
-        with self._ready(None, joins, columns) as (db, state):
-            query = f"SELECT m.id - ? FROM {self._messages} m {joins} WHERE {where} ORDER BY m.id"
+        where = f"m.id BETWEEN ? AND ? AND ({condition.format_map(content.OWN)})"
+        with self._ready(None, columns) as (db, state):
+            query = f"SELECT m.id - ? FROM {self._messages} m WHERE {where} ORDER BY m.id"
             return [uid for (uid,) in db.execute(query, (state.first, state.first, state.last, *values))]
-
-    def _ready(
-        self, uids: Sequence[int] | None, joins: str, columns: Sequence[str]
-    ) -> contextlib.AbstractContextManager[tuple[sqlite3.Connection, State]]:
-        if joins:
-            return self._described(uids, "cid = 0")
-        return self._described(uids, "cid = 0 AND size < 0") if "size" in columns else self._read(fresh=False)
-
-    @contextlib.contextmanager
-    def _described(self, uids: Sequence[int] | None, lacking: str) -> Iterator[tuple[sqlite3.Connection, State]]:
-        """As ``_read``, after the messages that lack something were read and described."""
-        few = uids is not None and len(uids) <= _FEW
-        wanted = None if uids is None or few else set(uids)
-        while True:
-            with self._read(fresh=False) as (db, state):
-                where, values = chosen(db, state, uids if few else None)
-                query = f"SELECT m.id, m.name FROM message m WHERE {lacking} AND {where} ORDER BY m.id"
-                found = ((id, plain(name)) for id, name in db.execute(query, values))
-                if wanted is not None:
-                    found = (row for row in found if row[0] - state.first in wanted)
-                missing = list(itertools.islice(found, _BULK))
-                if not missing:
-                    yield db, state
-                    return
-            self._describe(missing)
-
-    def describe_some(self, limit: int) -> int:
-        """Describes up to so many messages that nobody asked for yet; returns how many."""
-        with self._read() as (db, state):
-            query = "SELECT id, name FROM message WHERE cid = 0 AND id BETWEEN ? AND ? ORDER BY id LIMIT ?"
-            found = [(id, plain(name)) for id, name in db.execute(query, (state.first, state.last, limit))]
-        if found:
-            self._describe(found)
-        return len(found)
-
-    def _describe(self, messages: Sequence[tuple[int, str]]) -> None:
-        """Reads messages and adds what they hold to the index; never touches a UID or a MODSEQ."""
-        found, described = [], []
-        for id, name in messages:
-            try:
-                with open(f"{self._at}/cur/{name}", "rb", buffering=0) as file:
-                    raw = with_crlf(file.read())
-            except FileNotFoundError:
-                self._look("all")  # renamed or removed by another program
-                break
-            described.append(content.read(raw))
-            found.append((id, len(raw)))
-        with self._index.write() as db:
-            content.attach(db, found, described)
 
     def changes(self, since: int, *, fresh: bool = True) -> Changes:
         """What is new, changed or gone after MODSEQ ``since``; what other programs did in the last second may be
@@ -279,3 +246,7 @@ class MailboxView(Watched):
             except FileNotFoundError:
                 self._look("all")  # renamed by another program since we looked
         raise ExpungedError(f"{self.name}: the file of UID {uid} is gone")
+
+
+def _made(column: str, root: Part) -> str:
+    return print_structures(root)[1].decode("latin-1") if column == "body" else preview(root)

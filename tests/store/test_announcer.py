@@ -57,7 +57,7 @@ def test_a_reader_who_was_quicker_leaves_nothing_behind(tmp_path: Path) -> None:
     wait_until_written(announcer)
     assert arrivals(account) == []
     with account._index.read() as db:
-        assert db.execute("SELECT count(*) FROM content").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM loose").fetchone() == (1,)
     account.close()
 
 

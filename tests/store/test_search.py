@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import random
 from pathlib import Path
 
 import pytest
@@ -82,14 +83,31 @@ def test_kept_text_may_be_lost_or_cut_off(inbox: Mailbox, tmp_path: Path) -> Non
 def test_text_of_removed_messages_goes(tmp_path: Path) -> None:
     account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
     box = account.mailbox("INBOX")
-    secret = b"\r\n" + b"secret words " * 30_000
-    box.append([NewMessage([secret + b"%d" % n]) for n in range(8)] + [NewMessage([b"\r\nlast and kept"])])
+    secrets = [b"\r\nsecret " + random.Random(n).randbytes(200_000).hex().encode() for n in range(8)]
+    box.append([NewMessage([secret]) for secret in secrets] + [NewMessage([b"\r\nlast and kept"])])
     assert len(find(box, s.Body("secret"), NOW)) == 8
+    assert _octets(tmp_path) > 8 * 200_000
     box.remove(list(range(1, 9)))
     account.tidy()
+    assert _octets(tmp_path) < 1_000
     assert find(box, s.Body("kept"), NOW) == [9]
-    (file,) = tmp_path.glob("index.db.text-*")
-    assert b"secret" not in file.read_bytes()
+
+
+def test_text_that_comes_little_by_little_takes_no_more_room(tmp_path: Path) -> None:
+    account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
+    box = account.mailbox("INBOX")
+    for n in range(60):
+        box.append([NewMessage([b"\r\n" + random.Random(n).randbytes(2_000).hex().encode()])])
+        assert box.keep_some(10) == 1
+    account.tidy()
+    assert _octets(tmp_path) < 1.3 * 60 * 2_000
+    for n in (0, 30, 59):
+        assert find(box, s.Body(random.Random(n).randbytes(2_000).hex()), NOW) == [n + 1]
+
+
+def _octets(folder: Path) -> int:
+    (file,) = folder.glob("index.db.text-*")
+    return file.stat().st_size
 
 
 _WORDS = st.text("aäb ", max_size=4)

@@ -40,7 +40,6 @@ class Description:
     envelope: bytes
     bodystructure: bytes
     body: bytes
-    preview: str
     subject: str | None
     from_: str | None
     to: str | None
@@ -73,7 +72,6 @@ def describe(raw: bytes) -> Description:
         envelope=print_envelope_of(fields, from_, to, cc, bcc),
         bodystructure=full,
         body=short,
-        preview=preview(root),
         subject=None if subject is None else fold(decoded),
         from_=fold(address_text(from_)) if b"from" in fields else None,
         to=fold(address_text(to)) if b"to" in fields else None,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailguard.protocol.imap.describe import describe
+from mailguard.model.mime import parse
+from mailguard.protocol.imap.describe import describe, preview
 
 
 def message(*lines: str) -> bytes:
@@ -76,12 +77,12 @@ def test_what_sort_thread_and_search_need() -> None:
     assert (found.from_key, found.to_key, found.cc_key, found.display_from) == ("A", "B", "", "A")
     assert (found.sent_at, found.sent_day, found.message_id) == (5, 0, "2@x.test")
     assert found.references == ("1@y.test",)
-    assert (found.from_, found.cc, found.preview) == ("a <a@x.test>", None, "Hello there")
+    assert (found.from_, found.cc, preview(parse(MIXED))) == ("a <a@x.test>", None, "Hello there")
 
 
 def test_html_alone_has_a_preview() -> None:
     raw = message("Content-Type: text/html", "", "<style>p{}</style><p>Hi&nbsp;<b>you</b></p>")
-    assert describe(raw).preview == "Hi you"
+    assert preview(parse(raw)) == "Hi you"
 
 
 def test_multipart_without_a_part_is_an_empty_text() -> None:
