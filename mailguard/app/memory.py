@@ -8,15 +8,16 @@ from collections.abc import Mapping
 
 _VARIABLE = "GLIBC_TUNABLES"
 _TUNABLES = "glibc.malloc." + ":glibc.malloc.".join(
-    ("arena_max=1", "tcache_count=0", "trim_threshold=65536", "mmap_threshold=65536")
+    ("arena_max=1", "tcache_count=1", "trim_threshold=65536", "mmap_threshold=65536")
 )
 
 
 def thrifty(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a program starts that gives freed memory back early.
 
-    All threads share one heap, for they take turns at Python's lock anyway, and keep none of what they freed to
-    themselves: ten sessions of 2,000 filtered messages leave a worker 8 MB smaller. Means nothing without glibc.
+    All threads share one heap, for they take turns at Python's lock anyway, and keep one piece of each size that they
+    freed to themselves: ten sessions of 2,000 filtered messages leave a worker 8 MB smaller. With none kept, a message
+    would cost a twenty-fifth more. Means nothing without glibc.
     """
     own = environment.get(_VARIABLE, "")
     return {**environment, _VARIABLE: own if _TUNABLES in own else ":".join(filter(None, (own, _TUNABLES)))}
