@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from sqlalchemy.pool import QueuePool
 
 from mailguard.state.settings import StateSettings
 from mailguard.state.sqlite import use_wal
+
+_Compiled = tuple[str, Mapping[str, Any], list[str] | None]
+"""The text of a statement, the values it has by itself, and the names in the order of their places, if by place."""
 
 metadata = sa.MetaData()
 """Every table of the state database; each module under ``mailguard.state`` declares its own on it."""
@@ -32,7 +36,10 @@ class Database:
         )
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._writer = threading.Lock()
-        self._compiled: dict[Any, Any] = {}
+        self._compiled: dict[Any, _Compiled] = {}
+        self._idle: deque[sa.PoolProxiedConnection] = deque()
+        self._most_idle = min(2, settings.connections - 2)
+        self._inherited: list[sa.PoolProxiedConnection] = []
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -55,19 +62,36 @@ class Database:
         """
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = statement.compile(dialect=self.engine.dialect)
-        known = {**compiled.params, **values}
-        wanted: Any = [known[name] for name in compiled.positiontup] if compiled.positiontup is not None else known
-        connection = self.engine.raw_connection()
+            made = statement.compile(dialect=self.engine.dialect)
+            compiled = self._compiled[statement] = str(made), made.params, made.positiontup
+        text, defaults, places = compiled
+        known = {**defaults, **values}
+        wanted: Any = known if places is None else [known[name] for name in places]
+        connection = self._reader()
         try:
             cursor = connection.cursor()
-            cursor.execute(str(compiled), wanted)
+            cursor.execute(text, wanted)
             rows = list(cursor.fetchall())
             cursor.close()
-            return rows
+            if not self.is_sqlite:  # there each look-up would else go on in one transaction
+                connection.rollback()
         except self.engine.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.OperationalError(str(compiled), wanted, error) from error
-        finally:
+            connection.close()
+            raise sa.exc.OperationalError(text, wanted, error) from error
+        self._let_go(connection)
+        return rows
+
+    def _reader(self) -> sa.PoolProxiedConnection:
+        """A connection for a look-up: the pool takes as long to hand one out as the look-up itself."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.engine.raw_connection()
+
+    def _let_go(self, connection: sa.PoolProxiedConnection) -> None:
+        if len(self._idle) < self._most_idle:  # the pool keeps at least two for all others
+            self._idle.append(connection)
+        else:
             connection.close()  # back to the pool, rolled back
 
     @contextmanager
@@ -89,10 +113,14 @@ class Database:
     def after_fork(self) -> None:
         """Forgets the parent's connections without closing them."""
         self.engine.dispose(close=False)
+        self._inherited += self._idle  # kept, for letting go of one ends what the parent has under way on it
+        self._idle.clear()
         self._writer = threading.Lock()
 
     def close(self) -> None:
         """Closes every connection."""
+        while self._idle:
+            self._idle.pop().close()
         self.engine.dispose()
 
 

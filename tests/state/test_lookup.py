@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
 import pytest
 import sqlalchemy as sa
 
@@ -37,11 +40,34 @@ def test_values_expire_in_look_ups(database):
     assert store.get("a") is None
 
 
-def test_connections_go_back_to_the_pool(database):
+@pytest.mark.parametrize("connections", [1, 2, 3, 8])
+def test_look_ups_keep_connections_but_leave_two_to_others(tmp_path, connections):
+    database = Database(StateSettings(connections=connections), tmp_path)
+    metadata.create_all(database.engine)
     store = KeyValueStore(database, "p")
-    for _ in range(20):
-        store.get("a")
+    store.put("a", 1)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: store.get("a"), range(400))) == [1] * 400
+    kept = database.engine.pool.checkedout()
+    assert kept <= min(2, max(0, connections - 2))
+    with ExitStack() as stack:  # would wait half a minute and fail
+        for _ in range(connections - kept):
+            stack.enter_context(database.read())
+    database.close()
     assert database.engine.pool.checkedout() == 0
+
+
+def test_a_kept_connection_sees_what_others_write_and_is_not_taken_into_a_child(database, tmp_path):
+    store = KeyValueStore(database, "p")
+    assert store.get("a") is None
+    assert database.engine.pool.checkedout() == 1
+    other = Database(StateSettings(), tmp_path)
+    KeyValueStore(other, "p").put("a", 1)
+    other.close()
+    assert store.get("a") == 1
+    database.after_fork()
+    assert database.engine.pool.checkedout() == 0
+    assert store.get("a") == 1
 
 
 def test_a_failure_is_an_operational_error_as_elsewhere(database):
