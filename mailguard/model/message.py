@@ -8,6 +8,8 @@ from email.header import decode_header
 from mmap import mmap
 from typing import NamedTuple
 
+from mailguard.model.mime import Part, parse
+
 # A line that is no field, nor continues one, is skipped with what continues it; empty lines stay where they are.
 _FIELD = re.compile(rb"^([\x21-\x39\x3b-\x7e]+)[ \t]*:[^\n]*+(?:\n(?:[ \t][^\n]*+|\r?(?=\n|\Z)))*+\n?", re.MULTILINE)
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
@@ -44,13 +46,14 @@ class _Head:
     """What is known of a message's octets, for all Messages over them: ``body_start`` is the offset of the first
     body octet, or the length where there is no body."""
 
-    __slots__ = ("_fields", "_raw", "body_start", "names", "places")
+    __slots__ = ("_fields", "_raw", "_tree", "body_start", "names", "places")
 
     def __init__(self, raw: bytes | mmap) -> None:
         end = raw.find(b"\r\n\r\n")
         self.body_start = 2 if raw[:2] == b"\r\n" else end + 4 if end >= 0 else len(raw)
         self._raw = raw
         self._fields: tuple[Field, ...] | None = None
+        self._tree: Part | None = None
         # Filled with ``fields``: the names in lower case, and where each field begins and ends.
         self.names: list[str] = []
         self.places: list[tuple[int, int]] = []
@@ -65,6 +68,13 @@ class _Head:
             self.names = [field.name.lower() for field in fields]
             self._fields = fields  # last: checks look at one message side by side
         return self._fields
+
+    @property
+    def tree(self) -> Part:
+        """The MIME tree."""
+        if self._tree is None:
+            self._tree = parse(self._raw)
+        return self._tree
 
 
 class Message:
@@ -113,6 +123,11 @@ class Message:
         """The unfolded body of the first field of this name, ``""`` if there is none."""
         found = self.get_all(name)
         return found[0].value if found else ""
+
+    @property
+    def tree(self) -> Part:
+        """The MIME tree of ``raw``; what one check has read of it is ready for the next."""
+        return self._head.tree
 
     @property
     def header(self) -> bytes:

@@ -79,9 +79,9 @@ class Part:
         """Header field bodies as written, folds included, by name in lower case."""
         if self._fields is None:
             fields: dict[bytes, list[bytes]] = {}
-            self._fields = fields
             for name, value in _FIELD.findall(self.raw[self.start : self.body_start]):
                 fields.setdefault(name.rstrip().lower(), []).append(value)
+            self._fields = fields  # last: checks look at one message side by side
         return self._fields
 
     def first(self, name: bytes) -> bytes:

@@ -209,4 +209,7 @@ def addresses(resolver: Resolver, host: str, *, ipv6: bool = True) -> Sequence[s
 
 def reverse_name(address: str) -> str:
     """The ``in-addr.arpa`` or ``ip6.arpa`` name of an address, without the last dot."""
+    parts = address.split(".")
+    if len(parts) == 4 and all(map(str.isdecimal, parts)):
+        return f"{'.'.join(reversed(parts))}.in-addr.arpa"
     return dns.reversename.from_address(address).to_text().rstrip(".")

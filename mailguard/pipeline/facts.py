@@ -12,7 +12,6 @@ from typing import Any
 from mailguard.model.address import Address, AddressError
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
-from mailguard.model.mime import parse
 from mailguard.model.session import Session
 
 Facts = dict[str, Any]
@@ -156,7 +155,7 @@ def author(value: str) -> tuple[str, Address | None]:
 def attachment_names(message: Message) -> list[str]:
     """The file names that the parts of a message have, in lower case, in order, each once."""
     found: dict[str, None] = {}
-    for part in parse(message.raw).walk():
+    for part in message.tree.walk():
         if name := part.filename:
             found[name[:_MAX_TEXT].lower()] = None
             if len(found) >= _MAX_LIST:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import dkim
 from cryptography.exceptions import InvalidSignature
@@ -18,6 +19,7 @@ from dkim.util import InvalidTagValueList, parse_tag_value
 
 MIN_RSA_BITS = 1024  # RFC 8301 §3.2: verifiers must not accept less
 MAX_RSA_BITS = 8192  # beyond, one verification costs too much
+_PADDING, _DIGEST = padding.PKCS1v15(), Prehashed(SHA256())
 
 
 class SignatureRefusedError(dkim.DKIMException):  # type: ignore[misc]
@@ -58,6 +60,9 @@ def _same_domain(sig: dict[bytes, bytes]) -> bool:
     return b"i" not in sig or sig[b"i"].rpartition(b"@")[2].lower() == sig[b"d"].lower()
 
 
+@lru_cache(
+    maxsize=256
+)  # what a domain signs comes with the same key each time, and reading it costs more than using it
 def _rsa(encoded: bytes, name: str) -> Callable[[bytes, bytes], bool]:
     try:
         key = load_der_public_key(decode_base64(encoded, "p="))
@@ -71,7 +76,7 @@ def _rsa(encoded: bytes, name: str) -> Callable[[bytes, bytes], bool]:
 
     def fits(signature: bytes, digest: bytes) -> bool:
         try:
-            public.verify(signature, digest, padding.PKCS1v15(), Prehashed(SHA256()))
+            public.verify(signature, digest, _PADDING, _DIGEST)
         except InvalidSignature:
             return False
         return True

@@ -18,7 +18,7 @@ from typing import IO
 
 from pydantic import Field
 
-from mailguard.plugin import Context, Finding, Message, Options, PluginInfo, Session, hookimpl, parse_mime
+from mailguard.plugin import Context, Finding, Message, Options, PluginInfo, Session, hookimpl
 
 DANGEROUS = re.findall(
     r"\S+",
@@ -79,7 +79,7 @@ def describe() -> PluginInfo:
 def check_message(ctx: Context[AttachmentsOptions], session: Session, message: Message) -> Finding | None:
     search = _Search(ctx.options)
     names = []
-    for part in parse_mime(message.raw).walk():
+    for part in message.tree.walk():
         name = part.filename
         if part.children or (not name and part.content_type.type.lower() in (b"text", b"multipart", b"message")):
             continue

@@ -6,10 +6,12 @@ import socket
 import threading
 from collections.abc import Iterator
 
+import dns.exception
+import dns.reversename
 import pytest
 
 from mailguard.net import dnsclient
-from mailguard.net.resolver import Answer, DnsResolver, DnsTemporaryError, ask_all
+from mailguard.net.resolver import Answer, DnsResolver, DnsTemporaryError, ask_all, reverse_name
 from mailguard.net.settings import DnsSettings
 from mailguard.testing import DnsServer, FakeResolver
 
@@ -199,3 +201,13 @@ def test_servers_that_never_answer_get_little_time_until_one_does(
     monkeypatch.setattr(dnsclient, "PATIENCE", 30.0)
     assert client.ask([("mx1.example.net", "A")], 30)[0].found
     assert client._silences == 0
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "8.8.8.8", "255.1.0.10", "2001:db8::1", "::1", "::ffff:192.0.2.1"])
+def test_reverse_names_are_those_of_dnspython(address: str) -> None:
+    assert reverse_name(address) == dns.reversename.from_address(address).to_text().rstrip(".")
+
+
+def test_what_is_no_address_has_no_reverse_name() -> None:
+    with pytest.raises(dns.exception.SyntaxError):
+        reverse_name("local")
