@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import nlargest
 from operator import add
 from zlib import crc32
 
@@ -76,7 +75,7 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
     for reason in reasons:
         if abs(reason.weight) >= _LEAST and abs(reason.weight) > abs(best.get(reason.text, Reason(0, "")).weight):
             best[reason.text] = reason
-    return nlargest(most, best.values(), key=lambda r: abs(r.weight))
+    return sorted(best.values(), key=lambda r: abs(r.weight), reverse=True)[:most]
 
 
 def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
@@ -88,9 +87,17 @@ def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
     return sums
 
 
-def _strongest(sums: list[float], most: int) -> list[int]:
-    order = sorted(range(len(sums)), key=sums.__getitem__)
-    return nlargest(most, {*order[:most], *order[-most:]}, key=lambda i: (abs(sums[i]), -i))
+def _strongest(sums: list[float], most: int, least: float) -> list[int]:
+    """The places of the strongest on both sides, the strongest first. What is below ``least`` cannot be a reason and is
+    looked at only where there is little else."""
+    order = [i for i, value in enumerate(sums) if not -least < value < least]
+    if len(order) + most > len(sums):
+        order = sorted(range(len(sums)), key=sums.__getitem__)
+        chosen = {*order[:most], *order[-most:]}
+    else:
+        order.sort(key=sums.__getitem__)
+        chosen = {i for i in order[:most] if sums[i] < 0} | {i for i in order[-most:] if sums[i] > 0}
+    return sorted(chosen, key=lambda i: (-abs(sums[i]), i))[:most]
 
 
 def _bounded(weight: float) -> float:
@@ -107,7 +114,7 @@ def _of_words(seen: Seen, tables: list[Table], scale: float, most: int) -> list[
     sums = _weights([*places, *pairs], tables)
     where = [*places.values(), *pairs.values()]
     reasons = []
-    for i in _strongest(sums, most):
+    for i in _strongest(sums, most, _LEAST / scale):
         word = _say(words[where[i]])
         text = f"the word “{word}”" if i < len(places) else f"the words “{word} {_say(words[where[i] + 1])}”"
         reasons.append(Reason(_bounded(sums[i] * scale), text))
@@ -116,8 +123,8 @@ def _of_words(seen: Seen, tables: list[Table], scale: float, most: int) -> list[
 
 def _of_tags(tags: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
     said = [tag for tag in tags if 0 < (at := tag.find(b":")) < len(tag) - 1 and tag[:at] in _TAG_WORDS]
-    sums = _weights([crc32(tag) & TAG_MASK for tag in said], tables)
-    return [Reason(_bounded(sums[i] * scale), _saying(said[i])) for i in _strongest(sums, most)]
+    sums, least = _weights([crc32(tag) & TAG_MASK for tag in said], tables), _LEAST / scale
+    return [Reason(_bounded(sums[i] * scale), _saying(said[i])) for i in _strongest(sums, most, least)]
 
 
 def _saying(tag: bytes) -> str:

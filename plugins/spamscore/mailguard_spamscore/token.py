@@ -54,15 +54,16 @@ class Features:
     urls: list[Url] = field(default_factory=list)
 
 
-def words_of(text: bytes) -> list[bytes]:
-    """The words of a lower-case UTF-8 text: letters, digits, ' and -; each sign of $ ! %; each wide character."""
+def words_of(text: bytes, most: int | None = None) -> list[bytes]:
+    """The words of a lower-case UTF-8 text, the first ``most`` if given: letters, digits, ' and -; each sign of $ ! %;
+    each wide character."""
     if not text.isascii() and _WIDE.search(text):
         found: list[bytes] = WORD.findall(text)
-        return found
+        return found[:most]
     for mark in (b"$", b"!", b"%"):
         if mark in text:
             text = text.replace(mark, b" " + mark + b" ")
-    return text.translate(_APART).split()
+    return text.translate(_APART).split(None, -1 if most is None else most)[:most]
 
 
 def split_url(url: bytes) -> Url:
@@ -163,7 +164,7 @@ def extract(raw: bytes) -> Features:
     seen = look(tree)
     subject = subject_of(tree)
     sender = registered(address_of(tree.first(b"from")[:1000])[2])
-    words = words_of(subject + b" . " + seen.text[:_WORD_TEXT])[:MAX_WORDS]
+    words = words_of(subject + b" . " + seen.text[:_WORD_TEXT], MAX_WORDS)
     urls = [split_url(u) for u in list(dict.fromkeys(seen.urls))[:MAX_URLS]]
     tags = header_tokens(tree, subject, words_of) + url_tokens(urls, sender) + shape_tokens(tree, seen)
     heads = [tree.first(n)[:160] for n in (b"from", b"reply-to")]
