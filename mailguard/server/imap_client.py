@@ -79,7 +79,10 @@ class Client:
         self.request = NO_REQUEST
         self._selected: Selected | None = None
         self._listening: list[Registration] = []
+        self._heard: list[object] = []  # what is listened to
         self._watched: list[Mailbox] = []
+        self._hears_names = False
+        self._ring: Callable[[], None] | None = None
         self._tell: Callable[[], None] | None = None
         self.contexts = Contexts()
         self.on_arrival: Callable[[Sequence[int]], None] | None = None
@@ -89,12 +92,15 @@ class Client:
         """Whether the client wants to hear of changes without asking or waiting in IDLE (NOTIFY)."""
         return self._tell is not None
 
-    def watch(self, tell: Callable[[], None] | None, mailboxes: Sequence[Mailbox]) -> None:
-        """From now on the selected mailbox is looked at whenever something changes there or in these mailboxes, and
-        ``tell`` is called with every look; None for the end of that."""
+    def watch(self, tell: Callable[[], None] | None, mailboxes: Sequence[Mailbox], *, names: bool = False) -> None:
+        """From now on the selected mailbox is looked at whenever something changes there, in these mailboxes, or in
+        the ``names`` of all, and ``tell`` is called with every look; None for the end of that."""
         self._tell = tell
-        self._watched = list(mailboxes)
-        self.stop_listening()
+        self._watched, self._hears_names = list(mailboxes), names
+        if self._ring is not None and tell is not None:
+            self.listen(self._ring)
+        else:
+            self.stop_listening()
 
     def is_selected(self, mailbox: Mailbox) -> bool:
         """Whether this is the selected mailbox."""
@@ -102,17 +108,22 @@ class Client:
 
     def listen(self, ring: Callable[[], None]) -> None:
         """From now on ``ring`` is called whenever something may have changed that the client wants to hear of."""
-        wanted = [*self._watched, *([self._selected.mailbox] if self._selected is not None else ())]
-        if [registration.path for registration in self._listening] == [str(mailbox.path) for mailbox in wanted]:
+        self._ring = ring
+        mailboxes = [*self._watched, *([self._selected.mailbox] if self._selected is not None else ())]
+        wanted = [self._hears_names, *(str(mailbox.path) for mailbox in mailboxes)]
+        if wanted == self._heard:
             return
         self.stop_listening()
-        self._listening = [mailbox.listen(ring) for mailbox in wanted]
+        self._heard = wanted
+        self._listening = [mailbox.listen(ring) for mailbox in mailboxes]
+        if self._hears_names:
+            self._listening.append(self.store.listen_names(ring))
 
     def stop_listening(self) -> None:
         """The end of that."""
         for registration in self._listening:
             registration.close()
-        self._listening = []
+        self._listening, self._heard = [], []
 
     def rest(self) -> None:
         """Keeps less in memory until the next command."""

@@ -101,7 +101,8 @@ class Connection(Waiting):
                 self._signed_in(self._sign_in.respond(data))
             case IdleDone():
                 assert self._client is not None
-                self._client.stop_listening()
+                if not self._client.notifies:
+                    self._client.stop_listening()
                 self._client.sync()
                 self._session.ok("idle is over")
             case Request():

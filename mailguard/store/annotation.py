@@ -37,7 +37,14 @@ class Annotations:
 
     def of(self, mailbox: str) -> dict[str, bytes]:
         """All entries of a mailbox by name."""
-        return {name: value.encode("latin-1") for name, value in self._read().get(mailbox, {}).items()}
+        return self.all().get(mailbox, {})
+
+    def all(self) -> dict[str, dict[str, bytes]]:
+        """The entries of every mailbox that has some."""
+        return {
+            mailbox: {name: value.encode("latin-1") for name, value in entries.items()}
+            for mailbox, entries in self._read().items()
+        }
 
     def change(self, mailbox: str, entries: Iterable[tuple[str, bytes | None]]) -> None:
         """Sets entries, or removes those whose value is None; all or none. Raises AnnotationLimitError."""

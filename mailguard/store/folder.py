@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from mailguard.store.subscription import (
     write_subscriptions,
     write_uses,
 )
-from mailguard.store.watch import Bell
+from mailguard.store.watch import Bell, Registration
 
 MAX_NAME = 254  # octets of a folder's name on disk
 
@@ -244,6 +244,10 @@ class FolderTree:
     def mailbox_of(folder: str) -> str:
         """The name of the mailbox in this Maildir++ folder."""
         return SEPARATOR.join(decode_name(part) for part in folder.removeprefix(".").split("."))
+
+    def listen_names(self, callback: Callable[[], object]) -> Registration:
+        """Calls back when mailboxes, subscriptions or metadata may have changed (see ``Bell.register_entries``)."""
+        return self._bell.register_entries(self.root, callback)
 
     def subscriptions(self) -> list[str]:
         """The names subscribed to."""

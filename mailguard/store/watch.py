@@ -24,6 +24,7 @@ if sys.platform == "linux":
 _HEAD = Struct("iIII")  # inotify(7): watch, mask, cookie, length of the name
 _EVENTS = 1 << 16  # octets read at a time; the kernel keeps the rest
 _GATHER = 0.001  # seconds in which the many events of one change become one ring
+_ENTRIES = "/."  # behind the path of a folder whose own entries are looked at
 POLL = 1.0
 """Seconds between two looks at folders that the kernel does not watch for us."""
 
@@ -64,7 +65,15 @@ class Bell:
 
     def register(self, path: str | os.PathLike[str], callback: Callable[[], object]) -> Registration:
         """Calls back whenever a message comes, goes or changes its flags in this Maildir, or the Maildir goes."""
-        made = Registration(self, os.fspath(path), callback)
+        return self._register(os.fspath(path), callback)
+
+    def register_entries(self, path: str | os.PathLike[str], callback: Callable[[], object]) -> Registration:
+        """Calls back when an entry of this very folder was made, replaced or removed: folders of other mailboxes, and
+        files about all of them. It is looked at every POLL seconds, for the kernel would tell of every delivery."""
+        return self._register(os.fspath(path) + _ENTRIES, callback)
+
+    def _register(self, path: str, callback: Callable[[], object]) -> Registration:
+        made = Registration(self, path, callback)
         with self._lock:
             self._start()
             others = self._listeners.setdefault(made.path, set())
@@ -131,7 +140,7 @@ class Bell:
         self._thread.start()
 
     def _observe(self, path: str) -> None:
-        if self._kernel:
+        if self._kernel and not path.endswith(_ENTRIES):
             made: list[int] = []
             try:
                 for folder, mask in (("new", _FILES), ("cur", _FILES), ("", _FOLDER)):
@@ -208,7 +217,7 @@ class Bell:
 
 def _times(path: str) -> tuple[int, ...]:
     found = []
-    for folder in ("new", "cur"):
+    for folder in ("",) if path.endswith(_ENTRIES) else ("new", "cur"):
         try:
             found.append(os.stat(f"{path}/{folder}").st_mtime_ns)
         except OSError:

@@ -140,7 +140,7 @@ def answer(command: List, names: Iterable[Name], *, separator: str = "/") -> Ite
             ("SUBSCRIBED",) if name.name in below and not _shown_below(name, every, patterns, wanted, separator) else ()
         )
         if meets or info:
-            yield Line(name, _attributes(name, command), info)
+            yield Line(name, attributes(name, command), info)
 
 
 def _shown_below(
@@ -166,7 +166,8 @@ def _parents_of(names: list[Name], separator: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _attributes(name: Name, command: List) -> tuple[str, ...]:
+def attributes(name: Name, command: List) -> tuple[str, ...]:
+    """What LIST says of a name in answer to this command."""
     found = []
     if not name.exists:
         found.append("\\NonExistent" if command.extended else "\\Noselect")

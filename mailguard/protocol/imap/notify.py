@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from mailguard.protocol.imap.fetch import Item, parse_items
 from mailguard.protocol.imap.lexer import CommandError, Lexer
 
-EVENTS = ("FlagChange", "MessageExpunge", "MessageNew")
+EVENTS = (
+    "FlagChange", "MailboxMetadataChange", "MailboxName", "MessageExpunge", "MessageNew", "ServerMetadataChange",
+    "SubscriptionChange",
+)  # fmt: skip
 """The events that can be asked for here."""
 
 MAX_MAILBOXES = 500
