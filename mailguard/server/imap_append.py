@@ -36,6 +36,8 @@ def upload(client: Client, mailbox: Mailbox, command: Append) -> list[int]:
 
 
 def _octets(client: Client, upload: Upload) -> bytes:
+    # 8-bit header fields are taken from clients that did not enable UTF-8, too, against RFC 9755 §4: one old message in
+    # thirty has them, and a client that copies a mailbox would stop there.
     data = assembled(client, upload) if upload.pieces else upload.data
     return with_crlf(as_text(data) if upload.binary else data)
 

@@ -186,6 +186,13 @@ def test_what_is_not_ascii_comes_as_a_literal_until_utf8_is_enabled(ann: Any) ->
     assert "'grün'".encode() in ann.command('SELECT "grün"')[1]
 
 
+def test_old_mail_with_octets_in_its_header_is_taken_as_it_is(ann: Any) -> None:
+    for header in ("Subject: gr\u00fcn".encode(), b"Subject: gr\xfcn"):
+        assert ann.append("Archive", header + b"\r\n\r\nx\r\n").startswith(b"OK")
+    ann.ok("SELECT Archive")
+    assert ann.ok("FETCH 2 BODY.PEEK[HEADER]") == [b"* 2 FETCH (BODY[HEADER] {18}\r\nSubject: gr\xfcn\r\n\r\n)"]
+
+
 def test_nothing_replaces_no_message(ann: Any) -> None:
     assert ann.command("REPLACE 1 INBOX {0}\r\n")[1].startswith(b"NO")
     assert ann.ok("NOOP") == []

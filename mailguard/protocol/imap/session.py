@@ -108,10 +108,10 @@ class ImapSession:
 
     def capability(self) -> bytes:
         """The capabilities as of now, in one line."""
-        offer = self.offer
-        words = list(_BASE)
+        offer, words = self.offer, list(_BASE)
         if self.state is State.NOT_AUTHENTICATED:
-            words += [f"AUTH={name}" for name in offer.mechanisms]
+            revisions = [w for w in offer.capabilities if w == "IMAP4rev2"]  # clients want to know at once
+            words += [*revisions, *(f"AUTH={name}" for name in offer.mechanisms)]
             words += ["STARTTLS"] if offer.starttls else []
             words += [] if offer.cleartext else ["LOGINDISABLED"]
         else:

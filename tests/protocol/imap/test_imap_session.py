@@ -53,6 +53,8 @@ def test_greeting_says_what_is_on_offer() -> None:
     out = ImapSession(OFFER).take_output()
     assert out.startswith(b"* OK [CAPABILITY IMAP4rev1 LITERAL- SASL-IR ID ENABLE AUTH=PLAIN STARTTLS] ")
     assert b"LOGINDISABLED" in ImapSession(Offer()).take_output()
+    second = ImapSession(Offer(capabilities=("IDLE", "IMAP4rev2"))).take_output()
+    assert b" ENABLE IMAP4rev2 " in second and b"IDLE" not in second
 
 
 def test_sign_in_with_literals() -> None:
