@@ -11,6 +11,7 @@ from mailguard.delivery.dane import verify
 from mailguard.delivery.tlspolicy import TlsPolicy
 from mailguard.model.reply import Reply, TransientError
 from mailguard.net.stream import Stream
+from mailguard.net.tls import client_context
 
 
 class TlsFailedError(TransientError):
@@ -35,18 +36,12 @@ class ClientContexts:
     @cached_property
     def checked(self) -> ssl.SSLContext:
         """Verifies chain and name. The system's authorities take 4 MB, which only the relaying worker needs."""
-        context = ssl.create_default_context(cafile=self._ca_file or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        return client_context(ca_file=self._ca_file)
 
     @cached_property
     def unchecked(self) -> ssl.SSLContext:
         """Verifies nothing."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        return client_context(verify=False)
 
 
 def shake_hands(stream: Stream, peer: str, names: Sequence[str], policy: TlsPolicy, contexts: ClientContexts) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import imaplib
 import re
-import ssl
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 from mailguard.model.foreign import Foreign
+from mailguard.net.tls import client_context
 from mailguard.protocol.imap.mailboxname import decode_name, encode_name
 
 _LIST = re.compile(rb'\((?P<attributes>[^)]*)\) (?:"(?P<separator>[^"])"|NIL) (?P<name>.+)')
@@ -31,9 +31,7 @@ class ImapSource:
 
     def __init__(self, host: str, port: int = 0, *, tls: str = "tls", check: bool = True) -> None:
         """Raises SourceError."""
-        context = ssl.create_default_context()
-        if not check:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context = client_context(verify=check)
         with _explained():
             if tls == "tls":
                 self._server: imaplib.IMAP4 = imaplib.IMAP4_SSL(

@@ -122,11 +122,19 @@ class TlsContexts:
 
 
 def client_context(*, ca_file: str = "", verify: bool = True) -> ssl.SSLContext:
-    """A context for connections that we make; without ``verify`` any certificate will do."""
-    context = ssl.create_default_context(cafile=ca_file or None)
+    """A context for connections that we make, TLS 1.2 or better; without ``verify`` any certificate will do.
+
+    ``ca_file`` replaces the system's authorities. Raises OSError, ssl.SSLError where they cannot be read.
+    """
     if not verify:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    else:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        # Python 3.13 sets it: many an office's own authority makes certificates that miss an identifier of a key.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 

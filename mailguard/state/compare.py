@@ -54,6 +54,7 @@ def write_step(title: str, folder: Path = FOLDER, *, number: int | None = None) 
         if not first:
             upgrade(connection)
         operations = produce_migrations(_context(connection), all_tables()).upgrade_ops
+    engine.dispose()
     if operations is None or operations.is_empty():
         return None
     down = None if first else head()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,10 @@ class Database:
         while self._idle:
             self._idle.pop().close()
         self.engine.dispose()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the end of the program there may be nothing left to do it with
+            self.close()
 
 
 def _prepare_sqlite(raw: Any, _record: Any) -> None:

@@ -201,6 +201,11 @@ class Index:
             self._connection.close()
             self._connection = None
 
+    def __del__(self) -> None:
+        # Not under the file's lock: this may happen amid anything, somebody who holds it included.
+        if self._connection is not None:
+            self._connection.close()
+
 
 class Reading:
     """A transaction that reads (see ``Index.read``); one inside another joins it. There are too many of them for a

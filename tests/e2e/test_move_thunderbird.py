@@ -81,12 +81,6 @@ class Way(thunderbird.Proxy):
 
 
 @pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
 def way() -> Iterator[Way]:
     made = Way()
     yield made
@@ -134,7 +128,7 @@ def known(client: Any, count: int) -> Any:
 
 
 def test_thunderbird_loads_nothing_again(
-    monkeypatch: pytest.MonkeyPatch, office: Any, old: Any, client: Any, way: Way, stack: contextlib.ExitStack
+    monkeypatch: pytest.MonkeyPatch, office: Any, old: Any, client: Any, way: Way
 ) -> None:
     password = installed.PASSWORD
     old.stop()
@@ -156,7 +150,7 @@ def test_thunderbird_loads_nothing_again(
     office.run("adopt", str(old.mail / "user1"), USER)
     office.start()
     way.to(office.port(143))
-    imap = stack.enter_context(test_dovecot.to_mailguard(office))
+    imap = test_dovecot.to_mailguard(office)
     imap.append("INBOX", None, None, test_dovecot.mail(1000))
     after = known(client, there + 1)
     new = {row[0] for row in after} - {row[0] for row in before}
@@ -169,6 +163,7 @@ def test_thunderbird_loads_nothing_again(
     before = known(client, there)
     client.wait(INBOX + f"return [...inbox.messages].find(m => m.messageKey == {before[0][0]}).isFlagged")
     before = client.run(INBOX + STATE)
+    imap.logout()
     assert office.stop() == 0
 
     old.start()
