@@ -49,7 +49,7 @@ def test_a_url_without_a_mailbox_means_the_selected_one_which_stays_unseen(ann: 
 @pytest.mark.parametrize(
     "url",
     ["/INBOX/;UID=9", "/INBOX;UIDVALIDITY=1/;UID=1", "/INBOX/;UID=1/;SECTION=7", "/nowhere/;UID=1", "/INBOX",
-     "/INBOX/;UID=1/;SECTION=1%5D", "imap://other.example/INBOX/;UID=1", "/%FF/;UID=1"],
+     "/INBOX/;UID=1/;SECTION=1%5D", "imap://other.example/INBOX/;UID=1", "/%FF/;UID=1", "/INBOX/;UID=4294967297"],
 )  # fmt: skip
 def test_a_url_that_leads_nowhere_is_named_and_nothing_appended(ann: Any, url: str) -> None:
     assert catenate(ann, f'TEXT {{6}}\r\na: b\r\n URL "{url}"').startswith(f"NO [BADURL {url}]".encode())

@@ -35,6 +35,8 @@ def parse_url(text: bytes) -> Url:
     if match is None:
         raise bad_url(text, "is not the URL of a message here")
     mailbox, validity, uid, section, start, count = match.groups(b"")
+    if max(int(uid), int(validity or 0)) > MAX:
+        raise bad_url(text, "has a number over 32 bits")
     partial = b"<%d.%d>" % (int(start), int(count or MAX)) if start else b""
     try:
         name = unquote_to_bytes(mailbox).decode()

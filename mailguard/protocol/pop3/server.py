@@ -26,7 +26,7 @@ from mailguard.protocol.pop3.maildrop import Entry, Maildrop
 from mailguard.protocol.pop3.response import capabilities, one_line, stuffed, top
 from mailguard.protocol.wire import NEED_DATA, LineTooLongError, NeedData, ProtocolError, ReceiveBuffer
 
-MAX_ERRORS = 10
+MAX_ERRORS = 10  # before sign-in, and in a row after it: a session cut off loses its deletions
 
 
 class Pop3Session:
@@ -74,6 +74,8 @@ class Pop3Session:
                 continue
             if event is not None:
                 return event
+            if self.state is State.TRANSACTION:
+                self._errors = 0
         return NEED_DATA
 
     def _next_line(self) -> Event | NeedData | None:
@@ -116,6 +118,7 @@ class Pop3Session:
 
     def message(self, event: Retrieve, raw: bytes) -> None:
         """The message asked for, whole, with CRLF line ends."""
+        self._errors = 0
         if event.lines is None:
             self._out.append(b"+OK %d octets\r\n" % len(raw))
             self._out.append(stuffed(raw))
@@ -124,8 +127,8 @@ class Pop3Session:
             self._out.append(stuffed(top(raw, event.lines)))
 
     def failed(self, text: str, code: str = "") -> None:
-        """The message cannot be had."""
-        self._fail(text, code)
+        """The message cannot be had, which is no mistake of the client's."""
+        self._say(text, code)
 
     def tls_started(self, offer: Offer) -> None:
         """TLS is up: what came before it is forgotten (RFC 2595 §4)."""
@@ -148,8 +151,11 @@ class Pop3Session:
     def _ok(self, text: str = "") -> None:
         self._out.append(b"+OK %s\r\n" % one_line(text) if text else b"+OK\r\n")
 
-    def _fail(self, text: str, code: str = "") -> None:
+    def _say(self, text: str, code: str) -> None:
         self._out.append(b"-ERR %s\r\n" % one_line(f"[{code}] {text}" if code else text))
+
+    def _fail(self, text: str, code: str = "") -> None:
+        self._say(text, code)
         self._errors += 1
         if self._errors >= MAX_ERRORS:
             self.close("too many errors")

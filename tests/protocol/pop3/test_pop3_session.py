@@ -148,6 +148,30 @@ def test_too_many_errors_end_the_session() -> None:
     assert driver.sent.count(b"-ERR") == 11
 
 
+def test_errors_between_commands_that_succeed_do_not_end_a_session_that_deletes() -> None:
+    driver = Driver()
+    driver.feed(
+        b"USER ann\r\nPASS two words\r\nDELE 1\r\n" + b"RETR 1\r\nNOOP\r\nRETR 1\r\nRETR 2\r\n" * 20 + b"QUIT\r\n"
+    )
+    assert driver.deleted == [10]
+
+
+def test_messages_that_are_gone_are_no_mistake_of_the_client_s() -> None:
+    session = Pop3Session(OFFER)
+    session.opened(ENTRIES)
+    for _ in range(20):
+        session.receive_data(b"RETR 2\r\n")
+        assert isinstance(session.next_event(), Retrieve)
+        session.failed("gone")
+    assert session.state is State.TRANSACTION
+
+
+def test_guesses_at_a_password_end_the_session_whatever_stands_between_them() -> None:
+    driver = Driver()
+    driver.feed(b"USER ann\r\nPASS wrong\r\nCAPA\r\n" * 20)
+    assert driver.session.state is State.CLOSED
+
+
 def test_a_long_line_costs_one_error_and_no_memory() -> None:
     driver = Driver()
     for _ in range(100):
