@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ __all__ = ["SEPARATOR", "SPECIAL_USE", "AccountStore", "MailboxExistsError", "Ma
 
 SPECIAL_USE = DEFAULT_USES
 _UNCLAIMED = 30 * 86_400  # seconds; what was delivered and never seen in new went another way
-_USAGE = 5.0  # seconds for which a sum of all mailboxes holds
+_USAGE = 5.0  # seconds for which a sum of all mailboxes holds where there is room enough:
+_ROOM = 10  # percent of the limits; with less, what other processes may have taken since is asked for
 
 
 class AccountStore(FolderTree):
@@ -85,11 +87,16 @@ class AccountStore(FolderTree):
         return Quota(octets, self.limits.storage, messages, self.limits.messages)
 
     def has_room(self, octets: int, messages: int = 1) -> bool:
-        """Whether so much more fits; what other processes added in the last seconds may not be counted."""
+        """Whether so much more fits. Processes that ask at the same moment may all be told so: an account can be over
+        its limits by what is on its way into it then. Besides, what others added in the last seconds is not counted
+        unless it is nearly full."""
         if not (self.limits.storage or self.limits.messages):
             return True
-        recent = self._usage[0] and time.monotonic() - self._usage[0] < _USAGE
-        return bool(recent and self._quota().holds(octets, messages)) or self.quota().holds(octets, messages)
+        if self._usage[0] and time.monotonic() - self._usage[0] < _USAGE:
+            spare = (limit * _ROOM // 100 for limit in (self.limits.storage, self.limits.messages))
+            if self._quota().holds(*map(add, (octets, messages), spare)):
+                return True
+        return self.quota().holds(octets, messages)
 
     def admit(self, octets: int, messages: int) -> None:
         """Asks for room in the account, and takes it. Raises OverQuotaError."""

@@ -16,9 +16,9 @@ from mailguard.store import content, durable, maildir, uidlist
 from mailguard.store.content import Described, with_crlf
 from mailguard.store.flag import Alphabet
 from mailguard.store.inventory import stored
+from mailguard.store.numbering import append_listed
 from mailguard.store.snapshot import NewMessage
 from mailguard.store.standing import Stamps, next_modseq, save_state
-from mailguard.store.sync import append_listed
 from mailguard.store.textsearch import SearchableView
 from mailguard.store.turn import Turn
 from mailguard.store.uidlist import Record

@@ -33,7 +33,7 @@ class Settling:
                 self._moved = True
                 name = entry.name if ":2," in entry.name else f"{entry.name}:2,"
                 try:
-                    if not maildir.fits(base):
+                    if not maildir.fits(base) or os.path.exists(f"{self._path}/cur/{name}"):
                         name = self._other_name(entry)
                     os.rename(f"{self._path}/new/{entry.name}", f"{self._path}/cur/{name}")
                 except FileNotFoundError:
