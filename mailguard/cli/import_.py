@@ -35,6 +35,8 @@ def _ledger(mail: Mail, source: str) -> Iterator[Ledger]:
     ledger = Ledger(mail.config.data_dir / "import" / f"{name}.txt")
     try:
         yield ledger
+    except KeyboardInterrupt:
+        raise fail(f"stopped: {len(ledger.done)} messages are here, start the same command again to go on") from None
     finally:
         ledger.close()
 

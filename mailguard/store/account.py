@@ -25,7 +25,7 @@ __all__ = ["SEPARATOR", "SPECIAL_USE", "AccountStore", "MailboxExistsError", "Ma
 
 SPECIAL_USE = DEFAULT_USES
 _UNCLAIMED = 30 * 86_400  # seconds; what was delivered and never seen in new went another way
-_USAGE = 5.0  # seconds for which a sum of all mailboxes holds where there is room enough:
+_USAGE = 1.0  # seconds for which a sum of all mailboxes holds where there is room enough:
 _ROOM = 10  # percent of the limits; with less, what other processes may have taken since is asked for
 
 
@@ -88,7 +88,7 @@ class AccountStore(FolderTree):
 
     def has_room(self, octets: int, messages: int = 1) -> bool:
         """Whether so much more fits. Processes that ask at the same moment may all be told so: an account can be over
-        its limits by what is on its way into it then. Besides, what others added in the last seconds is not counted
+        its limits by what is on its way into it then. Besides, what others added in the last second is not counted
         unless it is nearly full."""
         if not (self.limits.storage or self.limits.messages):
             return True

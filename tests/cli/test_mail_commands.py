@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailguard.cli.main import run
 from mailguard.store import maildir
 from mailguard.store.account import AccountStore
+from mailguard.store.ledger import Ledger
 from mailguard.store.snapshot import NewMessage
 
 ONE = b"Subject: one\r\n\r\nFrom here\r\n>From there\r\n"
@@ -96,6 +98,25 @@ def test_what_cannot_be_adopted_is_told(office: Office, tmp_path: Path) -> None:
     (office.folder / "data" / "mail" / "o.example" / "ann" / "cur" / "1:2,").write_bytes(ONE)
     maildir.create(tmp_path / "good")
     assert "holds mail already" in office.run("adopt", tmp_path / "good", "ann@o.example")[1]
+
+
+def test_an_import_that_is_stopped_says_how_to_go_on(
+    office: Office, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Ledger.add
+
+    def stopped(*arguments: Any) -> int:
+        whole(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "add", stopped)
+    code, told = office.run("import", "maildir", foreign, "ann@o.example", "--map", "Work/2026=Old")
+    assert code == 1 and "stopped: 2 messages are here, start the same command again" in told
+    monkeypatch.undo()
+    assert office.run("import", "maildir", foreign, "ann@o.example", "--map", "Work/2026=Old")[0] == 0
+    store = office.store()
+    assert [len(store.mailbox(name).uids()) for name in ("INBOX", "Old")] == [2, 1]
+    store.close()
 
 
 def test_import_of_a_maildir_goes_on_where_it_was(office: Office, foreign: Path) -> None:
