@@ -30,6 +30,7 @@ from mailguard.net.dmarc import dmarc_record, dmarc_walk, organisational_domain
 from mailguard.net.resolver import Answer, DnsTemporaryError, Resolver, addresses, ask_all, reverse_name
 from mailguard.net.talk import Place, Talk, parse_place
 from mailguard.pipeline.context import Context, Options, PluginInfo, Store
+from mailguard.pipeline.facts import author_domains
 from mailguard.pipeline.finding import Finding, Findings
 from mailguard.pipeline.hookspecs import hookimpl
 from mailguard.pipeline.signature import ArcResult, ArcSet, SignatureResult, verify_arc, verify_dkim
@@ -84,6 +85,7 @@ __all__ = [
     "Verdict",
     "addresses",
     "ask_all",
+    "author_domains",
     "dmarc_record",
     "dmarc_walk",
     "format_duration",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import getaddresses
 from enum import IntEnum
@@ -150,6 +151,18 @@ def author(value: str) -> tuple[str, Address | None]:
         except AddressError:
             return name, None
     return "", None
+
+
+def author_domains(message: Message) -> set[str]:
+    """The domains of every address in every From field."""
+    values = [field.value for field in message.get_all("From")]
+    plain = _PLAIN_AUTHOR.match(values[0]) if len(values) == 1 else None
+    specs = [plain[2] or plain[3]] if plain else [spec for _, spec in getaddresses(values)]
+    found = set()
+    for spec in specs:
+        with suppress(AddressError):
+            found.add(Address.parse(spec.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).domain)
+    return found
 
 
 def attachment_names(message: Message) -> list[str]:

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import re
-from email.utils import getaddresses
 
 from pydantic import Field, field_validator
 
 from mailguard.plugin import (
-    Address,
-    AddressError,
     ArcResult,
     ArcSet,
     AuthResult,
@@ -21,6 +18,7 @@ from mailguard.plugin import (
     Options,
     PluginInfo,
     Session,
+    author_domains,
     hookimpl,
     verify_arc,
 )
@@ -82,12 +80,7 @@ def check_message(ctx: Context[ArcOptions], session: Session, envelope: Envelope
 
 def author_domain(message: Message) -> str:
     """The one domain of From in lower case, ``""`` where there is none or more than one."""
-    found = set()
-    for _, text in getaddresses([field.value for field in message.get_all("From")]):
-        try:
-            found.add(Address.parse(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).domain)
-        except AddressError:
-            continue
+    found = author_domains(message)
     return found.pop() if len(found) == 1 else ""
 
 

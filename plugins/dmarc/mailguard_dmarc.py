@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import getaddresses
 
 from mailguard.plugin import (
-    Address,
-    AddressError,
     AuthResult,
     Context,
     DnsTemporaryError,
@@ -20,6 +17,7 @@ from mailguard.plugin import (
     PluginInfo,
     Resolver,
     Session,
+    author_domains,
     dmarc_record,
     dmarc_walk,
     hookimpl,
@@ -71,17 +69,6 @@ def check_message(
     except DnsTemporaryError as error:
         auth = AuthResult("dmarc", "temperror")
         return Finding("temperror", "the sender's DMARC record cannot be fetched now", str(error), auth=(auth,))
-
-
-def author_domains(message: Message) -> set[str]:
-    """The domains of every address in every From field."""
-    found = set()
-    for _, text in getaddresses([field.value for field in message.get_all("From")]):
-        try:
-            found.add(Address.parse(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).domain)
-        except AddressError:
-            continue
-    return found
 
 
 def _evaluate(ctx: Context, author: str, envelope: Envelope, findings: Findings) -> Finding:

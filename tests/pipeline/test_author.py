@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from email.utils import getaddresses
 
 import hypothesis.strategies as st
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import example, given
 
 from mailguard.model.address import Address, AddressError
-from mailguard.pipeline.facts import author
+from mailguard.model.message import Message
+from mailguard.pipeline.facts import author, author_domains
 
 PIECES = st.sampled_from(
     [
@@ -57,3 +59,16 @@ def test_both_readings_agree(value: str) -> None:
 @pytest.mark.parametrize("value", ["Ann Example <ann@b.test>", "<ann@b.test>", "ann@b.test"])
 def test_plain_fields_have_an_author(value: str) -> None:
     assert author(value)[1] == Address("ann", "b.test")
+
+
+@given(st.lists(st.lists(PIECES, max_size=6).map("".join), max_size=3))
+@example(["Ann Example <ann@b.test>"])
+@example(["ann@b.test", "bob@c.test"])
+@example(['"', "ann@b.test"])
+def test_the_domains_of_authors_are_those_of_the_thorough_reading(values: list[str]) -> None:
+    message = Message("".join(f"From: {value}\r\n" for value in values).encode() + b"\r\n")
+    domains = set()
+    for _, spec in getaddresses([field.value for field in message.get_all("From")]):
+        with suppress(AddressError):
+            domains.add(Address.parse(spec.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).domain)
+    assert author_domains(message) == domains
