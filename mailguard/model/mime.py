@@ -54,6 +54,7 @@ class Part:
         "_default",
         "_depth",
         "_fields",
+        "_name",
         "_type",
         "body_start",
         "end",
@@ -72,6 +73,7 @@ class Part:
         self._default = default
         self._fields: dict[bytes, list[bytes]] | None = None
         self._type: ContentType | None = None
+        self._name: str | None = None
         self._children: tuple[Part, ...] | None = None
 
     @property
@@ -118,6 +120,11 @@ class Part:
     @property
     def filename(self) -> str:
         """The file name an attachment gives itself, decoded; ``""`` if none (RFC 2183 §2.3, RFC 2231)."""
+        if self._name is None:
+            self._name = self._find_name()
+        return self._name
+
+    def _find_name(self) -> str:
         params = {k.lower(): v for k, v in (*self.content_type.params, *self.disposition[1])}
         for name in (b"filename*", b"filename", b"name*", b"name"):
             if value := params.get(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -59,7 +59,9 @@ class DnsClient:
         now = time.monotonic()
         brief = self._silences >= SILENCES and now < self._mute_until
         until = now + (min(timeout, BRIEF) if brief else timeout)
-        numbers = random.SystemRandom().sample(range(65_536), len(questions))
+        numbers: set[int] = set()
+        while len(numbers) < len(questions):
+            numbers.add(int.from_bytes(os.urandom(2)))
         asked = [
             Asked(name, rdtype, question(number, name, rdtype, dnssec=self._dnssec))
             for number, (name, rdtype) in zip(numbers, questions, strict=True)

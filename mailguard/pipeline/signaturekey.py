@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import dkim
@@ -33,7 +33,7 @@ class SignatureRefusedError(dkim.DKIMException):  # type: ignore[misc]
 def load_key(record: str, sig: dict[bytes, bytes], name: str) -> Callable[[bytes, bytes], bool]:
     """The check that a key record allows (RFC 6376 §3.6.1), as ``(signature, digest) -> fits``."""
     try:
-        tags = parse_tag_value(record.encode("utf-8", "surrogateescape"))
+        tags = _tags(record)
     except InvalidTagValueList:
         raise SignatureRefusedError("permerror", f"the key at {name} cannot be read") from None
     kind = tags.get(b"k", b"rsa")
@@ -56,13 +56,18 @@ def load_key(record: str, sig: dict[bytes, bytes], name: str) -> Callable[[bytes
     return _rsa(tags[b"p"], name) if kind == b"rsa" else _ed25519(tags[b"p"], name)
 
 
+# What a domain signs comes with the same key each time, and reading it costs more than using it.
+@lru_cache(maxsize=256)
+def _tags(record: str) -> Mapping[bytes, bytes]:
+    tags: dict[bytes, bytes] = parse_tag_value(record.encode("utf-8", "surrogateescape"))
+    return tags
+
+
 def _same_domain(sig: dict[bytes, bytes]) -> bool:
     return b"i" not in sig or sig[b"i"].rpartition(b"@")[2].lower() == sig[b"d"].lower()
 
 
-@lru_cache(
-    maxsize=256
-)  # what a domain signs comes with the same key each time, and reading it costs more than using it
+@lru_cache(maxsize=256)
 def _rsa(encoded: bytes, name: str) -> Callable[[bytes, bytes], bool]:
     try:
         key = load_der_public_key(decode_base64(encoded, "p="))

@@ -32,12 +32,17 @@ def arrived(stored: bytes, hostname: str) -> bytes:
     return b"".join(kept) + stored[end:]
 
 
-def digest(raw: bytes) -> str:
-    """Names a message by its Message-ID, From, Date and body, so that it is the same after delivery and moves."""
+def first_fields(raw: bytes) -> dict[bytes, bytes]:
+    """The first field of each name, of a message as it arrived."""
     cut = blank_line(raw, 0, _MAX_HEAD)
-    head, body = (raw[: cut[0]], raw[cut[1] : cut[1] + _MAX_BODY]) if cut else (raw[:_MAX_HEAD], b"")
-    known: dict[bytes, bytes] = {}
-    for name, value in fields_of(head):
-        known.setdefault(name, value)
+    return dict(reversed(fields_of(raw[: cut[0]] if cut else raw)))
+
+
+def digest(raw: bytes, known: dict[bytes, bytes] | None = None) -> str:
+    """Names a message by its Message-ID, From, Date and body, so that it is the same after delivery and moves; its
+    ``first_fields`` may be known."""
+    known = first_fields(raw) if known is None else known
+    cut = blank_line(raw, 0, _MAX_HEAD)
+    body = raw[cut[1] : cut[1] + _MAX_BODY] if cut else b""
     parts = [known.get(name, b"").strip() for name in (b"message-id", b"from", b"date")]
     return hashlib.sha256(b"\0".join([*parts, body.replace(b"\r\n", b"\n").rstrip()])).hexdigest()[:40]

@@ -7,7 +7,7 @@ the thread that events are told on.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,7 @@ from typing import Any
 
 from mailguard.plugin import Accepted, Envelope, Finding, Findings, Flagged, Moved, Session, Store
 
-from .arrival import arrived, arriving, digest
+from .arrival import arrived, arriving, digest, first_fields
 from .deed import kept, label_of, origin_of
 from .explain import explain
 from .header import address_of
@@ -24,7 +24,6 @@ from .journal import Arrival, Journal
 from .judge import Circumstance, Judge, Judgement, Seen
 from .name import Signals
 from .notebook import Notebook
-from .part import fields_of
 from .rehearsal import Kept, pack
 from .relearning import Relearning, Relearnt
 from .rule import Reason, load_rules
@@ -87,7 +86,8 @@ class Office:
         helo, ptr, ip = session.helo, session.ptr, session.peer_ip
         raw = arriving(message, helo=helo, ptr=ptr, ip=ip, hostname=self.hostname)
         accounts = [] if session.user else self._accounts(envelope)
-        sender = sender_of(message)
+        fields = first_fields(message)
+        sender = sender_in(fields)
         signals, tokens = self._circumstance(session, findings, accounts, sender, now)
         seen = self.judge.look(raw, Circumstance(signals, tuple(tokens), now))
         judged = {account: self.judge.judge(seen, account) for account in accounts or [""]}
@@ -96,7 +96,7 @@ class Office:
             self._wrote(session.user, envelope, now)
         else:
             lesson = self.judge.kept(seen, 0, self.school.share)
-            pending = Pending(digest(message), lesson, judged, sender, ip, vouched(findings))
+            pending = Pending(digest(message, fields), lesson, judged, sender, ip, vouched(findings))
             with self._lock:
                 self._pending[envelope.id] = pending
                 if len(self._pending) > _MOST_PENDING:
@@ -192,7 +192,7 @@ class Office:
             return None
         account = self.account_of(event.account)
         if label is None:
-            self.history.add(keys(account, sender_of(stored), "")[0], now, answered=1)
+            self.history.add(keys(account, sender_in(first_fields(stored)), "")[0], now, answered=1)
             self.school.liked(arrived(stored, self.hostname), account, now)
             return None
         return self.teach(stored, label, account, now, origin=origin_of(event))
@@ -200,7 +200,7 @@ class Office:
     def teach(self, stored: bytes, label: int, account: str, now: float, *, origin: str) -> Outcome:
         """Teaches a delivered file as spam (1) or ham (0), and counts it for or against its sender."""
         outcome = self.school.teach(arrived(stored, self.hostname), label, account, now, origin=origin)
-        sender = sender_of(stored)
+        sender = sender_in(first_fields(stored))
         undone = -1.0 if outcome.done == "corrected" else 0.0
         for name in keys(account, sender, "")[:2] if sender and outcome.done != "known" else ():
             self.history.add(name, now, good=undone if label else 1.0, bad=1.0 if label else undone)
@@ -281,10 +281,7 @@ def places(event: Accepted) -> list[tuple[str, str, str]]:
     return found
 
 
-def sender_of(message: bytes) -> str:
+def sender_in(fields: Mapping[bytes, bytes]) -> str:
     """The From address in lower case, "" without one."""
-    for name, value in fields_of(message[:65536].split(b"\r\n\r\n", 1)[0].split(b"\n\n", 1)[0]):
-        if name == b"from":
-            _, local, domain = address_of(value[:1000])
-            return (local + b"@" + domain).decode("utf-8", "replace") if domain else ""
-    return ""
+    _, local, domain = address_of(fields.get(b"from", b"")[:1000])
+    return (local + b"@" + domain).decode("utf-8", "replace") if domain else ""

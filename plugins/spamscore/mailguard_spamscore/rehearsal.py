@@ -39,7 +39,7 @@ def pack(kept: Kept) -> bytes:
     step = -(-2 * (len(lists[0]) + len(lists[3])) // room)
     if step > 1:
         lists[0], lists[3] = lists[0][::step], lists[3][::step]
-    body = b"".join([array(code, found).tobytes() for code, found in zip(_CODES, lists, strict=True)])
+    body = b"".join([struct.pack(f"<{len(found)}{code}", *found) for code, found in zip(_CODES, lists, strict=True)])
     head = _HEAD.pack(0, kept.label, 0, len(body), kept.share, kept.prior, *map(len, lists))
     rest = head[4:] + body
     return crc32(rest).to_bytes(4, "little") + rest
