@@ -20,6 +20,7 @@ from pathlib import Path
 from mailguard.model.authresult import drop_forged
 from mailguard.model.message import Message
 from mailguard.model.mime import parse
+from mailguard.model.recode import as_text
 from mailguard.model.reply import Reply
 from mailguard.pipeline.compiler import parse_policy
 from mailguard.pipeline.registry import Registry
@@ -67,6 +68,14 @@ IMAP = (
     b"SINCE 1-Feb-1994 HEADER A \"\" WITHIN 5 MODSEQ 3\r\nf STORE 1 (UNCHANGEDSINCE 2) +FLAGS.SILENT (\\Seen k)\r\n"
     b"g APPEND x (\\Draft) \"01-Jan-2026 00:00:00 +0000\" {3+}\r\nabc\r\nh IDLE\r\nDONE\r\ni AUTHENTICATE PLAIN =\r\n*\r\n"
     b"j SORT (REVERSE DATE) UTF-8 ALL\r\nk THREAD REFERENCES UTF-8 ALL\r\nl UID MOVE 1:2 &AOk-\r\nm ENABLE CONDSTORE\r\nn LOGOUT\r\n"
+)  # fmt: skip
+IMAP_MORE = (
+    b"a LOGIN ann b\r\nb APPEND x (\\Seen) CATENATE (URL \"/a%2Fb;UIDVALIDITY=1/;UID=2/;SECTION=1.MIME/;PARTIAL=0.5\" TEXT {2+}\r\nab) "
+    b"\"01-Jan-2026 00:00:00 +0000\" ~{3+}\r\na\0b\r\nc REPLACE * x {1+}\r\na\r\nd NOTIFY SET STATUS (SELECTED (MessageNew (UID BODY.PEEK[TEXT]) "
+    b"MessageExpunge)) (SUBTREE (a \"b c\") (MailboxName SubscriptionChange)) (PERSONAL NONE)\r\ne SETMETADATA \"\" (/private/x {1+}\r\na /shared/y NIL)\r\n"
+    b"f GETMETADATA (DEPTH 1 MAXSIZE 5) INBOX (/private /shared/z)\r\ng SEARCH RETURN (SAVE PARTIAL -1:-5 COUNT) CHARSET x TEXT {1+}\r\nb\r\n"
+    b"h UID SORT RETURN (UPDATE) (DISPLAYFROM) UTF-8 $\r\ni UID FETCH $ (BINARY.SIZE[1] EMAILID) (PARTIAL 1:2)\r\nj CREATE y (USE (\\Sent))\r\n"
+    b"k SETACL x y +lr\r\nl SETQUOTA \"\" (STORAGE 1)\r\nm CANCELUPDATE \"g\"\r\nn COMPRESS DEFLATE\r\n"
 )  # fmt: skip
 POP3 = b"CAPA\r\nUSER ann\r\nPASS b\r\nSTAT\r\nLIST 1\r\nUIDL\r\nRETR 1\r\nTOP 1 0\r\nDELE 1\r\nRSET\r\nAUTH PLAIN AGEAYg==\r\nUTF8\r\nQUIT\r\n"
 POX = b'<?xml version="1.0"?><Autodiscover xmlns="x"><Request><EMailAddress>a@b.test</EMailAddress></Request></Autodiscover>'
@@ -145,6 +154,7 @@ def message(data: bytes, rng: Rng) -> None:
         assert b"{" in text or bare.count(b"(") == bare.count(b")"), text
     for part in parse(data).walk():
         part.filename, part.text(1000), part.content(1000)
+    as_text(data)
     drop_forged(Message(data), "mx.test").fields  # noqa: B018
 
 
@@ -175,7 +185,7 @@ def uidlist(data: bytes, rng: Rng) -> None:
 
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "smtp": (smtp, [SMTP, SMTP + MAIL]),
-    "imap": (imap, [IMAP]),
+    "imap": (imap, [IMAP, IMAP_MORE]),
     "pop3": (pop3, [POP3]),
     "message": (message, [MAIL]),
     "autodiscover": (autodiscover, [POX]),
