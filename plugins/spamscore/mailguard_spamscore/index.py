@@ -16,7 +16,7 @@ WORD_BITS, TAG_BITS, GRAM_BITS = 16, 17, 16
 FEATURE_SET = 4
 """Raised whenever the meaning of a number changes: model files of another set are rebuilt from the journal."""
 
-Spoken = tuple[list[int], list[int]]
+Spoken = tuple["array[int]", "array[int]"]
 TAG_MASK = (1 << TAG_BITS) - 1
 _FULL = 0xFFFFFFFF
 _GRAM_FACTOR = 0x9E3779B1
@@ -27,7 +27,6 @@ def _lanes(value: int, count: int, octets: int = 8) -> int:
 
 
 _WORD_LANES = _lanes((1 << WORD_BITS) - 1, MAX_WORDS, 4)
-_GRAM_LANES = _lanes((1 << GRAM_BITS) - 1, MAX_GRAM // 8 + 1)
 _LOW_LANES = _lanes(_FULL, MAX_GRAM // 8 + 1)
 
 
@@ -45,14 +44,19 @@ class Indexed:
 def spoken_numbers(words: list[bytes]) -> Spoken:
     """Numbers of the words (at most MAX_WORDS) and of neighbours, each in its order; of neighbours one fewer."""
     lanes, size = _word_lanes(words), 4 * len(words)
-    pairs = (lanes * 5 + (lanes >> 32) * 3) & _WORD_LANES
-    single, paired = (memoryview(values.to_bytes(size, "little")).cast("I").tolist() for values in (lanes, pairs))
-    return single, paired[:-1]
+    pairs = lanes * 5 + (lanes >> 32) * 3
+    return _low(lanes.to_bytes(size, "little"), 2), _low(pairs.to_bytes(size, "little"), 2)[:-1]
 
 
 def _word_lanes(words: list[bytes]) -> int:
     """The numbers of words in lanes of 32 bits. They have 16, and no sum of theirs here more than 19."""
     return int.from_bytes(array("I", map(crc32, words)).tobytes(), "little") & _WORD_LANES
+
+
+def _low(lanes: bytes, step: int) -> array[int]:
+    """The lower 16 bits of each lane of ``step`` times as many. An array: a list would keep an object for each of
+    thousands, all in memory that no cache holds."""
+    return array("H", memoryview(lanes).cast("H")[::step].tobytes())
 
 
 def tag_numbers(tags: list[bytes]) -> list[int]:
@@ -66,9 +70,9 @@ def gram_numbers(text: bytes) -> list[int]:
     pieces = []
     for offset in range(min(8, len(text) - 3)):
         count = (len(text) - offset - 4) // 8 + 1
-        lanes = ((whole >> 8 * offset) & _LOW_LANES) * _GRAM_FACTOR >> 9 & _GRAM_LANES
+        lanes = ((whole >> 8 * offset) & _LOW_LANES) * _GRAM_FACTOR >> 9
         pieces.append(lanes.to_bytes(8 * len(_ROOM), "little")[: 8 * count])
-    return list(set(memoryview(b"".join(pieces)).cast("Q").tolist()))
+    return list(set(_low(b"".join(pieces), 4)))
 
 
 _ROOM = range(MAX_GRAM // 8 + 1)
