@@ -52,9 +52,8 @@ class Waiting(Wire):
     def _park(self, parking: Parking) -> None:
         assert self._client is not None
         self._client.rest()
-        wake = parking.park(self._stream, self._woken, self._around.settings.timeout)
-        with self._bell:
-            self._wake = wake
+        with self._bell:  # or another thread parks it anew, and the bell it rings then is this one, which is old
+            wake = self._wake = parking.park(self._stream, self._woken, self._around.settings.timeout)
             rung = self._rung and (self._session.idle or self._client.notifies)
         if rung:
             wake()
