@@ -24,13 +24,15 @@ class Field(NamedTuple):
     @property
     def value(self) -> str:
         """The field body unfolded, stripped; octets that are not UTF-8 become surrogates."""
-        text = self.raw[self.raw.index(b":") + 1 :].decode("utf-8", "surrogateescape")
-        return _FOLD.sub("", text).strip()
+        text = self.raw[self.raw.index(b":") + 1 :].decode("utf-8", "surrogateescape").strip()
+        return _FOLD.sub("", text) if "\n" in text else text
 
     @property
     def decoded(self) -> str:
         """The field body with RFC 2047 encoded words decoded, for people to read."""
-        value = self.value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        value = self.value
+        if not value.isascii():
+            value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if "=?" not in value:
             return value
         try:
