@@ -3,7 +3,8 @@
 Points are the score in units of the line: ``JUNK_POINTS`` is the line itself, on any day. The line begins high, comes
 down as mail is learnt, and comes down all the way only on evidence from mail that was scored as it arrived and then
 confirmed: an archive taught at once says little about the scores of tomorrow's mail. Until then the line is the higher
-the less wanted mail of the message's own kind was in the archive. Should local ham score higher than all that, the line
+the less wanted mail of the message's own kind was in the archive, higher for strangers than for senders whose mail was
+wanted before, and the higher the stranger the message itself. Should local ham score higher than all that, the line
 goes up with it: it stays above the scores of all but three thousandths of the local ham, with the tail measured over
 the histogram that every confirmed arrival is noted in.
 """
@@ -11,7 +12,7 @@ the histogram that every confirmed arrival is noted in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from .kind import PLAIN
@@ -30,10 +31,14 @@ TAUGHT_LINE = 2.8
 """With HAM_NEEDED ham learnt, too."""
 PROVEN_LINE = 1.4
 """With CONFIRMED_NEEDED ham confirmed after arrival, too."""
-ARCHIVE_LINE = 2.8
+ARCHIVE_LINE = 2.3
 """With an archive learnt that has ARCHIVE_HAM ham of the message's kind; ARCHIVE_STEP more for each factor of e fewer,
 as much less for each factor more."""
-ARCHIVE_STEP = 0.35
+ARCHIVE_STEP = 0.45
+STRANGER = 0.6
+"""So much more for senders whose mail nobody here wanted before."""
+STRANGE = 2.0
+"""So much more for messages as strange as can be."""
 ARCHIVE_HAM = 1000.0
 HIGHEST_LINE = 9.0
 HAM_NEEDED = 150.0
@@ -58,6 +63,10 @@ class Line:
     def points(self, score: float) -> float:
         """The score in points, ``JUNK_POINTS`` at the line, bounded at both ends."""
         return max(LEAST_POINTS, min(MOST_POINTS, JUNK_POINTS * score / self.at))
+
+    def raised(self, strangeness: float) -> Line:
+        """The line for a message of that strangeness, 0 to 1."""
+        return replace(self, at=self.at + STRANGE * strangeness) if strangeness else self
 
 
 def note(model: Model, score: float, label: int) -> None:
@@ -96,23 +105,30 @@ def archive_line(alike: float, spam: float) -> float:
     return COLD_LINE - min(1.0, max(0.0, spam) / SPAM_NEEDED) * (COLD_LINE - at)
 
 
-def line(shared: Model, personal: Model | None = None, kind: int = PLAIN) -> Line:
-    """The line for an account's mail of a kind: from its own mail once there is enough of it, with everybody's before
-    that."""
+def unproven(shared: Model, personal: Model | None = None) -> float:
+    """The doubt about what these models learnt."""
+    models = shared, personal or shared
+    ham, spam, confirmed, stood = (max([float(model.counts[i]) for model in models]) for i in (0, 1, 3, 5))
+    return doubt(ham + spam - confirmed - stood, confirmed)
+
+
+def line(shared: Model, personal: Model | None = None, kind: int = PLAIN, *, stranger: bool = False) -> Line:
+    """The line for an account's mail of a kind, from a ``stranger`` or not: from its own mail once there is enough of
+    it, with everybody's before that."""
     own, most = shared, shared
     if personal:
         most = max(shared, personal, key=lambda model: model.ham)
         if personal.counts[3] >= HAM_NEEDED:
             own = personal
     ham, spam = most.ham, max(shared.spam, personal.spam if personal else 0.0)
-    confirmed, stood = (max(float(m.counts[i]) for m in (shared, personal or shared)) for i in (3, 5))
     if own.tail[0] != own.counts[3]:
         own.tail = float(own.counts[3]), tail(list(own.ham_bins))
-    unproven = doubt(ham + spam - confirmed - stood, confirmed)
-    at = floor(ham, spam, confirmed)
-    if unproven:
-        at += unproven * (archive_line(float(most.kinds[kind]), spam) - at)
-    return Line(max(at, min(HIGHEST_LINE, own.tail[1])), int(ham), int(spam), unproven)
+    uncertain = unproven(shared, personal)
+    at = floor(ham, spam, max(float(shared.counts[3]), float(personal.counts[3]) if personal else 0.0))
+    if uncertain:
+        archive = archive_line(float(most.kinds[kind]), spam) + STRANGER * stranger
+        at += uncertain * (archive - at)
+    return Line(max(at, min(HIGHEST_LINE, own.tail[1])), int(ham), int(spam), uncertain)
 
 
 def tail(bins: Sequence[float]) -> float:

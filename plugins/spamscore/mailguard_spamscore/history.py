@@ -83,6 +83,12 @@ def network_of(ip: str) -> str:
     return ip.rsplit(".", 1)[0] + ".0/24"
 
 
+def known(own: Past, place: Past) -> bool:
+    """Whether the account wrote to a sender, answered it, or mail from it was wanted here more than it was not."""
+    good = own.good + place.good
+    return own.wrote + own.answered >= 0.2 or (good >= 1 and good > own.bad + place.bad)
+
+
 def history_signals(own: Past, place: Past, net: Past, address: str, *, vouched: bool) -> tuple[Signals, list[bytes]]:
     """Signals and tokens. What speaks for a sender counts only when something vouches that it is the sender."""
     signals: Signals = {}

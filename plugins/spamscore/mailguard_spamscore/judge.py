@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note
+from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note, unproven
 from .index import Indexed, Spoken, index, spoken_numbers
 from .kind import kind_of
-from .learner import Score, learn_personal, learn_shared, score
+from .learner import Manner, Score, learn_personal, learn_shared, score
 from .model import GLOBAL, PERSONAL, Layout, Model, ModelError
 from .name import Signals
 from .rehearsal import Kept
@@ -28,6 +28,7 @@ _MAX_OPEN = 64
 _MAX_PLACES = 1000
 _MOMENT = 1.0  # seconds
 _LEAST_PRIOR = 0.4
+_DOUBTED_PRIOR = 0.2
 _PRIOR_HALF = 100.0
 _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
 
@@ -35,11 +36,12 @@ _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
 @dataclass(frozen=True, slots=True)
 class Circumstance:
     """What is known beside the message: ``signals`` found by others and ``tokens`` for the personal model, the
-    time (Unix), None when it does not matter."""
+    time (Unix), None when it does not matter, and whether it comes from a ``stranger``."""
 
     signals: Signals = field(default_factory=dict)
     tokens: tuple[bytes, ...] = ()
     now: float | None = None
+    stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Seen:
     spoken: Spoken
     numbers: Indexed
     prior: tuple[Reason, ...]
+    stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +149,15 @@ class Judge:
         features.local += circumstance.tokens
         prior = tuple(self.rules.weigh(signals, features.words))
         spoken = spoken_numbers(features.words)
-        return Seen(features, spoken, index(features, spoken), prior)
+        return Seen(features, spoken, index(features, spoken), prior, circumstance.stranger)
 
     def judge(self, seen: Seen, account: str = "") -> Judgement:
         """The judgement for one account, or for all when none is named."""
         personal = self.personal(account)
-        where = line(self.shared, personal, kind_of(seen.numbers))
-        prior = self._prior(seen, personal)
+        where = line(self.shared, personal, kind_of(seen.numbers), stranger=seen.stranger)
+        prior = sum(r.weight for r in seen.prior) * self.prior_share(personal)
         total = score(seen.numbers, self.shared, personal, prior, doubt=where.doubt, line=where.at)
+        where = where.raised(total.strangeness)
         points = where.points(total.total)
         word = "spam" if points >= JUNK_POINTS else "unsure" if points >= UNSURE_POINTS else "ham"
         return Judgement(points, word, total, where)
@@ -167,17 +171,17 @@ class Judge:
         score (log-odds) this message had when it arrived, if it did. ``count`` False is for pressing the same
         lesson home: it enters neither counts nor the sample."""
         personal = self.personal(account, create=True) if account else None
-        weight = self.prior_share(personal)
+        manner = Manner(self.prior_share(personal), unproven(self.shared, personal))
         if personal:
             with personal.writing():
                 if arrived is not None:
                     note(personal, arrived, kept.label)
-                learn_personal(personal, self.shared, kept, weight, chance=self._chance, count=count)
+                learn_personal(personal, self.shared, kept, manner, chance=self._chance, count=count)
         if kept.share > 0:
             with self.shared.writing():
                 if arrived is not None:
                     note(self.shared, arrived, kept.label)
-                learn_shared(self.shared, kept, weight, chance=self._chance, count=count)
+                learn_shared(self.shared, kept, manner, chance=self._chance, count=count)
 
     def uncount(self, account: str, label: int, numbers: Indexed) -> None:
         """Takes one message of this label out of the counts: it was relabelled or forgotten."""
@@ -198,14 +202,13 @@ class Judge:
                 model.clear()
 
     def prior_share(self, personal: Model | None) -> float:
-        """How much of the rules' weights counts: all while nothing is learnt, less and less as ham and spam are."""
+        """How much of the rules' weights counts: all while nothing is learnt, less and less as ham and spam are, and
+        more of it as long as what was learnt is doubted."""
         known = min(self.shared.ham, self.shared.spam)
         if personal:
             known = max(known, min(personal.ham, personal.spam))
-        return _LEAST_PRIOR + (1 - _LEAST_PRIOR) / (1 + known / _PRIOR_HALF)
-
-    def _prior(self, seen: Seen, personal: Model | None) -> float:
-        return sum(r.weight for r in seen.prior) * self.prior_share(personal)
+        least = _LEAST_PRIOR + _DOUBTED_PRIOR * unproven(self.shared, personal)
+        return least + (1 - least) / (1 + known / _PRIOR_HALF)
 
     def close(self) -> None:
         """Closes all files."""

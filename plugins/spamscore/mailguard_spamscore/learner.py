@@ -6,8 +6,8 @@ that it takes up what the global model gets wrong, and its part is bounded. Each
 binary features scaled to unit length; a lesson is one AdaGrad step, taken only while the message is on the wrong side
 or inside a margin. After each lesson remembered ones are rehearsed.
 
-What was learnt far from the message at hand says little about it: the more of its tags and local marks no lesson of
-the account ever had, the less the learnt parts weigh, until enough mail was scored as it arrived and confirmed.
+Until enough mail was scored as it arrived and confirmed, what was learnt is doubted. Ham weighs more then, and what
+was learnt far from the message at hand less: the more of its tags and local marks no lesson of the account ever had.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SPAM_MARGIN = 4.0
 EPSILON = 0.01
 HAM_WEIGHT = 1.7
 """A ham message counts as much as so many spam: what is wrongly junked costs more."""
+DOUBTED_HAM_MARGIN, DOUBTED_HAM_WEIGHT = 3.0, 3.0
+"""The same as long as what was learnt is doubted: an archive never has enough wanted mail of senders yet to come."""
 SHARED_RATES = (0.35, 0.35, 0.35)
 PERSONAL_RATES = (0.25, 0.25, 0.15)
 """For words, tags and 4-grams."""
@@ -40,25 +42,35 @@ EARLY = 1000
 EARLY_REHEARSALS = 3
 REHEARSALS = 2
 """So many remembered messages are rehearsed with each of the first EARLY lessons, and with each later one."""
-FAMILIAR = 0.2
-STRANGE = 0.4
-STRANGE_TAGS, STRANGE_GRAMS = 0.4, 0.8
+FAMILIAR = 0.28
+STRANGE = 0.53
+STRANGE_TAGS, STRANGE_GRAMS = 0.5, 0.83
 """With up to FAMILIAR of its tags new, what was learnt counts in full; from STRANGE on, tags and the personal part
 count STRANGE_TAGS and 4-grams STRANGE_GRAMS of that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Log-odds by source. ``total`` is their sum."""
+    """Log-odds by source. ``total`` is their sum; ``strangeness`` from 0 to 1 is how far the message lies from what was
+    learnt, as far as that is doubted."""
 
     shared: float
     personal: float
     prior: float = 0.0
+    strangeness: float = 0.0
 
     @property
     def total(self) -> float:
         """The sum, in log-odds."""
         return self.shared + self.personal + self.prior
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a lesson is taught: the share of the rules' weights that counts, and the doubt about what was learnt."""
+
+    rules: float
+    doubt: float = 0.0
 
 
 class Group:
@@ -134,22 +146,24 @@ def score(
     words, tags, grams = [group.sum() for group in groups]
     mine = personal_groups(personal, numbers) if personal else groups
     own = _bounded(_sum(mine)) if personal else 0.0
-    if doubt and (lost := doubt * strangeness(mine[1])):
+    lost = doubt * strangeness(mine[1]) if doubt else 0.0
+    if lost:
         trust = 1 - lost * (1 - STRANGE_TAGS)
         tags, own = tags * trust, own * trust
         grams *= 1 - lost * (1 - STRANGE_GRAMS)
     common = words + tags + grams
     if personal is None or personal.counts[2] < OWN_LESSONS:
         common = _bounded(common, min(STRANGER_BOUND, STRANGER_SHARE * line))
-    return Score(common, own, prior)
+    return Score(common, own, prior, lost)
 
 
-def _error(total: float, label: int) -> float:
+def _error(total: float, label: int, doubt: float) -> float:
     """How far the probability is off, 0.0 when the message is on its side by the margin."""
-    if (total if label else -total) >= (SPAM_MARGIN if label else HAM_MARGIN):
+    if label:
+        return 0.0 if total >= SPAM_MARGIN else 1 / (1 + exp(max(-30.0, total)))
+    if -total >= HAM_MARGIN + doubt * (DOUBTED_HAM_MARGIN - HAM_MARGIN):
         return 0.0
-    spam = 1 / (1 + exp(-max(-30.0, min(30.0, total))))
-    return 1 - spam if label else -spam * HAM_WEIGHT
+    return -(HAM_WEIGHT + doubt * (DOUBTED_HAM_WEIGHT - HAM_WEIGHT)) / (1 + exp(-min(30.0, total)))
 
 
 def _step(groups: list[Group], error: float, share: float) -> bool:
@@ -159,15 +173,16 @@ def _step(groups: list[Group], error: float, share: float) -> bool:
     return bool(error)
 
 
-def _teach_shared(model: Model, kept: Kept, weight: float) -> bool:
+def _teach_shared(model: Model, kept: Kept, manner: Manner) -> bool:
     groups = shared_groups(model, kept.numbers)
-    return _step(groups, _error(_sum(groups) + kept.prior * weight, kept.label), kept.share)
+    total = _sum(groups) + kept.prior * manner.rules
+    return _step(groups, _error(total, kept.label, manner.doubt), kept.share)
 
 
-def _teach_personal(model: Model, shared: Model, kept: Kept, weight: float) -> bool:
+def _teach_personal(model: Model, shared: Model, kept: Kept, manner: Manner) -> bool:
     groups = personal_groups(model, kept.numbers)
-    others = _sum(shared_groups(shared, kept.numbers)) + kept.prior * weight
-    return _step(groups, _error(others + _bounded(_sum(groups)), kept.label), 1.0)
+    others = _sum(shared_groups(shared, kept.numbers)) + kept.prior * manner.rules
+    return _step(groups, _error(others + _bounded(_sum(groups)), kept.label, manner.doubt), 1.0)
 
 
 def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) -> list[Kept]:
@@ -185,17 +200,17 @@ def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) ->
     return [old for old in drawn if old]
 
 
-def learn_shared(model: Model, kept: Kept, weight: float, *, chance: random.Random, count: bool = True) -> None:
-    """One lesson of the global model; ``weight`` is that of the rules. The caller holds ``model.writing``."""
-    news = _teach_shared(model, kept, weight)
+def learn_shared(model: Model, kept: Kept, manner: Manner, *, chance: random.Random, count: bool = True) -> None:
+    """One lesson of the global model. The caller holds ``model.writing``."""
+    news = _teach_shared(model, kept, manner)
     for old in _remember(model, kept, chance, news=news) if count else ():
-        _teach_shared(model, old, weight)
+        _teach_shared(model, old, manner)
 
 
 def learn_personal(
-    model: Model, shared: Model, kept: Kept, weight: float, *, chance: random.Random, count: bool = True
+    model: Model, shared: Model, kept: Kept, manner: Manner, *, chance: random.Random, count: bool = True
 ) -> None:
     """The same for a personal model. The caller holds its ``writing``."""
-    news = _teach_personal(model, shared, kept, weight)
+    news = _teach_personal(model, shared, kept, manner)
     for old in _remember(model, kept, chance, news=news) if count else ():
-        _teach_personal(model, shared, old, weight)
+        _teach_personal(model, shared, old, manner)

@@ -6,23 +6,23 @@ the thread that events are told on.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from mailguard.plugin import Accepted, Envelope, Finding, Findings, Flagged, Moved, Session, Store
 
-from .arrival import arrived, arriving, digest, first_fields
+from .arrival import Hop, arrived, arriving, digest, first_fields, hop
 from .deed import kept, label_of, origin_of
 from .explain import explain
 from .header import address_of
-from .history import History, Past, history_signals, keys, network_of
+from .history import History, Past, history_signals, keys, known, network_of
 from .journal import Arrival, Journal
 from .judge import Circumstance, Judge, Judgement, Seen
-from .name import Signals
 from .notebook import Notebook
 from .rehearsal import Kept, pack
 from .relearning import Relearning, Relearnt
@@ -88,8 +88,8 @@ class Office:
         accounts = [] if session.user else self._accounts(envelope)
         fields = first_fields(message)
         sender = sender_in(fields)
-        signals, tokens = self._circumstance(session, findings, accounts, sender, now)
-        seen = self.judge.look(raw, Circumstance(signals, tuple(tokens), now))
+        client = Hop(helo, ip, bool(session.user))
+        seen = self.judge.look(raw, self._circumstance(client, findings, accounts[0] if accounts else "", sender, now))
         judged = {account: self.judge.judge(seen, account) for account in accounts or [""]}
         account = min(judged, key=lambda name: judged[name].points)
         if session.user:
@@ -122,21 +122,21 @@ class Office:
             if len(self._aliases) > 2000:
                 self._aliases.popitem(last=False)
 
-    def _circumstance(
-        self, session: Session, findings: Findings, accounts: list[str], sender: str, now: float
-    ) -> tuple[Signals, list[bytes]]:
+    def _circumstance(self, client: Hop, findings: Findings, account: str, sender: str, now: float) -> Circumstance:
         signals, tokens = auth_signals(findings)
-        if session.user:
+        if client.signed_in:
             signals["signed_in"] = ()
-        elif session.helo and ("." not in session.helo or session.helo.startswith("[")):
-            signals["helo_odd"] = (session.helo[:60],)
-        if sender and not session.user:
-            names = keys(accounts[0] if accounts else "", sender, network_of(session.peer_ip))
-            own, place, net = self.history.pasts(names, now)
+            return Circumstance(signals, tuple(tokens), now)
+        if client.helo and ("." not in client.helo or client.helo.startswith("[")):
+            signals["helo_odd"] = (client.helo[:60],)
+        stranger = True
+        if sender:
+            own, place, net = self.history.pasts(keys(account, sender, network_of(client.ip)), now)
             more, extra = history_signals(own, place, net, sender, vouched=vouched(findings))
             signals.update(more)
             tokens += extra
-        return signals, tokens
+            stranger = not (known(own, place) and vouched(findings))
+        return Circumstance(signals, tuple(tokens), now, stranger)
 
     def _wrote(self, user: str, envelope: Envelope, now: float) -> None:
         names = [f"{user.lower()}/{str(recipient.address).lower()}" for recipient in envelope.recipients[:20]]
@@ -228,9 +228,18 @@ class Office:
     def explain(
         self, stored: bytes, account: str = "", now: float | None = None
     ) -> tuple[Judgement, list[Reason], Seen]:
-        """Judges a file as it would be judged now."""
-        seen = self.judge.look(arrived(stored, self.hostname), Circumstance(now=now))
-        return self.judge.judge(seen, account.lower()), explain(self.judge, seen, account.lower(), most=20), seen
+        """Judges a file as it would be judged if it came now the way it came: with what is remembered of its sender
+        and what our fields in it tell of the other checks."""
+        account, client, came = (
+            self.account_of(account),
+            hop(stored, self.hostname),
+            time.time() if now is None else now,
+        )
+        found = Findings({name: Finding(word) for name, word in client.words.items()})
+        circumstance = self._circumstance(client, found, account, sender_of(stored), came)
+        raw = arrived(stored, self.hostname)
+        seen = self.judge.look(raw, replace(circumstance, now=now if client.at is None else client.at))
+        return self.judge.judge(seen, account), explain(self.judge, seen, account, most=20), seen
 
     def _relearn(self) -> None:
         """At the start, and when a model was found unusable since."""

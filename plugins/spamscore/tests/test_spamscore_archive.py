@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mailguard_spamscore.calibration import (
@@ -11,6 +13,8 @@ from mailguard_spamscore.calibration import (
     COLD_LINE,
     CONFIRMED_NEEDED,
     PROVEN_LINE,
+    STRANGE,
+    STRANGER,
     archive_line,
     doubt,
     line,
@@ -26,6 +30,10 @@ HEAD = b"From: A <a%d@b.example>\r\nTo: c@d.example\r\nSubject: Number %d\r\nMes
 ANSWER = HEAD + b"In-Reply-To: <1@d.example>\r\n\r\nYes, number %d it is.\r\n"
 LETTER = HEAD + b"\r\nDear reader, this is number %d.\r\n"
 LEAFLET = HEAD + b"Content-Type: text/html\r\n\r\n<p>Dear <b>reader</b>, this is number %d.</p>\r\n"
+OUTSIDE = (
+    b"From: Z <z@y.test>\r\nReceived: from q.test (q.test [203.0.113.7]) by m.test\r\nX-Mailer: Other 9\r\n"
+    b"Content-Type: text/html\r\n\r\n<p>Dear <b>reader</b>, this is number 5.</p>\r\n"
+)
 
 
 @pytest.fixture
@@ -75,6 +83,32 @@ def test_an_archive_of_letters_says_little_of_leaflets(judge):
     assert line(model, None, HTML).at > line(model, None, PLAIN).at + 1.5
 
 
+def test_strangers_need_a_higher_line_until_arrivals_stand(judge):
+    model = judge.shared
+    model.counts[0], model.counts[1], model.kinds[PLAIN] = 1000, 1000, 1000
+    known, strange = (line(model, stranger=who).at for who in (False, True))
+    assert strange == pytest.approx(known + STRANGER)
+    model.counts[3] = CONFIRMED_NEEDED
+    assert line(model, stranger=True).at == line(model).at == PROVEN_LINE
+
+
+def test_doubted_lessons_press_ham_harder_and_keep_more_of_the_rules(judge):
+    letters = [judge.kept(judge.look(fill(LETTER, number)), 0) for number in range(20)]
+    pressed, rules = [], []
+    for arrived in (None, 0.0):
+        judge.clear(ANN)
+        personal = judge.personal(ANN)
+        personal.counts[1] = 500
+        if arrived is not None:
+            personal.counts[5] = 500
+        for letter in letters:
+            judge.learn(replace(letter, share=0.0), ANN, arrived=arrived)
+        rules.append(judge.prior_share(personal))
+        pressed.append(judge.judge(judge.look(fill(LETTER, 30)), ANN).score.personal)
+    assert pressed[0] < pressed[1] < 0
+    assert rules[0] > rules[1]
+
+
 def test_doubt_goes_as_arrivals_stand(judge):
     model = judge.shared
     model.counts[0], model.counts[1], model.kinds[PLAIN] = 1000, 1000, 1000
@@ -102,9 +136,12 @@ def test_a_learner_far_from_its_mail_weighs_little(judge):
         judge.learn(judge.kept(judge.look(fill(LETTER, 1000 + number)), 0), ANN)
     personal = judge.personal(ANN)
     near = judge.look(fill(LEAFLET, 5)).numbers
-    head = b"From: Z <z@y.test>\r\nReceived: from q.test (q.test [203.0.113.7]) by m.test\r\nX-Mailer: Other 9\r\n"
-    far = judge.look(head + b"Content-Type: text/html\r\n\r\n<p>Dear <b>reader</b>, this is number 5.</p>\r\n").numbers
+    far = judge.look(OUTSIDE).numbers
     for numbers, loses in ((near, False), (far, True)):
         sure, doubtful = (score(numbers, judge.shared, personal, doubt=share).total for share in (0.0, 1.0))
         assert sure > 0
-        assert (doubtful < 0.8 * sure) == loses
+        assert (doubtful < 0.9 * sure) == loses
+    known, strange = (judge.judge(judge.look(raw), ANN) for raw in (fill(LEAFLET, 5), OUTSIDE))
+    assert known.score.strangeness == 0.0
+    assert strange.line.at == pytest.approx(known.line.at + STRANGE * strange.score.strangeness)
+    assert strange.line.at > known.line.at

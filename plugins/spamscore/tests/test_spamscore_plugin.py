@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,34 @@ def test_a_known_correspondent_is_trusted_unless_disowned(bench):
     assert bench.check(message=message).points < cold - 2
     disowned = {"dmarc": Finding("fail")}
     assert bench.check(message=message, findings=disowned).points > cold
+
+
+def test_explaining_a_stored_message_says_what_the_verdict_said(bench):
+    trap = make_message("Click here to verify your account, act now, limited time offer: http://203.0.113.9/\n")
+    bench.check(
+        session=make_session(user="bob@example.org"), envelope=make_envelope("bob@example.org", "alice@example.net")
+    )
+    host = bench.ctx.hostname
+    top = (
+        f"Authentication-Results: {host};\r\n\tspf={{spf}} smtp.mailfrom=alice@example.net;\r\n\tdmarc={{dmarc}}\r\n"
+        "X-Mailguard: id=M-1; action=accept\r\n"
+        f"Received: from client.example.net ([192.0.2.10])\r\n\tby {host} with ESMTP id M-1;\r\n\t{{date}}\r\n"
+    )
+    date = format_datetime(datetime.fromtimestamp(bench.ctx.now(), UTC))
+    session = make_session(peer_ip="192.0.2.10", helo="client.example.net")
+    for spf, dmarc in (("pass", "pass"), ("fail", "fail")):
+        found = {"spf": Finding(spf), "dmarc": Finding(dmarc)}
+        verdict = bench.check(
+            session=session,
+            message=trap,
+            findings=found,
+            envelope=make_envelope("alice@example.net", "bob@example.org"),
+        )
+        stored = top.format(spf=spf, dmarc=dmarc, date=date).encode() + bytes(trap)
+        told = spamscore.desk(bench.ctx).explain(stored, "bob@example.org", bench.ctx.now() + 30 * 86400)
+        assert told.points == pytest.approx(verdict.points, abs=0.05)
+        assert set(verdict.reasons[:5]) <= set(told.reasons)
+        assert any("you wrote to alice@example.net" in text for _, text in told.reasons) == (dmarc == "pass")
 
 
 def accepted(account: str, box: str, at: float = 1.0, recipient: str = "") -> Accepted:
