@@ -236,7 +236,7 @@ class Office:
             time.time() if now is None else now,
         )
         found = Findings({name: Finding(word) for name, word in client.words.items()})
-        circumstance = self._circumstance(client, found, account, sender_of(stored), came)
+        circumstance = self._circumstance(client, found, account, sender_in(first_fields(stored)), came)
         raw = arrived(stored, self.hostname)
         seen = self.judge.look(raw, replace(circumstance, now=now if client.at is None else client.at))
         return self.judge.judge(seen, account), explain(self.judge, seen, account, most=20), seen
