@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mailguard.store import uidlist
-from mailguard.store.standing import State, next_modseq
+from mailguard.store.standing import State, chosen, next_modseq
 
 MAX_EXPUNGED = 20_000
 """Expunges of a mailbox that are remembered one by one."""
@@ -27,13 +27,14 @@ class Row(NamedTuple):
 def forget(db: sqlite3.Connection, path: str, state: State, rows: Iterable[Row]) -> None:
     """Takes messages out of the index and remembers when they went."""
     modseq = next_modseq(path, state)
-    ids = []
+    uids = []
     for row in rows:
         state.count(row.flags, row.size, -1)
-        ids.append(state.first + row.uid)
-    db.executemany("DELETE FROM message WHERE id=?", [(id,) for id in ids])
-    db.executemany("DELETE FROM seen WHERE id=?", [(id,) for id in ids])
-    db.executemany("INSERT OR REPLACE INTO expunged VALUES (?, ?)", [(id, modseq) for id in ids])
+        uids.append(row.uid)
+    where, values = chosen(db, state, sorted(uids))
+    db.execute(f"INSERT OR REPLACE INTO expunged SELECT m.id, ? FROM message m WHERE {where}", (modseq, *values))
+    for table in ("seen", "message"):
+        db.execute(f"DELETE FROM {table} AS m WHERE {where}", values)
     _forget_old(db, state)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mailguard.store.lock import FULL
@@ -37,23 +38,21 @@ class Grave:
         found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize >= _ROOM
 
-    def bury(self, path: str, name: str) -> None:
-        """Takes the file ``cur/name`` of the Maildir at ``path`` away. On a full disk, where the removal is to make
-        room, it goes for good. Raises FileNotFoundError if it is gone, OSError."""
-        source = f"{path}/cur/{name}"
-        folder = self._folder(path)
-        try:
+    @contextlib.contextmanager
+    def digging(self, path: str) -> Iterator[Callable[[str], None]]:
+        """Gives what takes the file ``cur/NAME`` of the Maildir at ``path`` away, by NAME. On a full disk, where the
+        removal is to make room, it goes for good. Raises FileNotFoundError if it is gone, OSError."""
+        with contextlib.ExitStack() as stack:
+            cur = _opened(f"{path}/cur", stack)
+            folder = self._folder(path)
             try:
-                os.rename(source, f"{folder}/{name}")
-            except FileNotFoundError:
-                if os.path.isdir(folder):
-                    raise
                 os.makedirs(folder, 0o700, exist_ok=True)
-                os.rename(source, f"{folder}/{name}")
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            os.unlink(source)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                yield partial(os.unlink, dir_fd=cur)
+                return
+            yield partial(_bury, cur, _opened(folder, stack))
 
     def _folder(self, path: str) -> str:
         return f"{self._at}/{os.path.basename(path) if path != str(self._root) else 'INBOX'}"
@@ -84,3 +83,19 @@ class Grave:
                 each.path.unlink(missing_ok=True)
                 count += 1
         return count
+
+
+def _opened(folder: str, stack: contextlib.ExitStack) -> int:
+    """A folder's descriptor: a path is not walked for each file."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _bury(cur: int, folder: int, name: str) -> None:
+    try:
+        os.rename(name, name, src_dir_fd=cur, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        os.unlink(name, dir_fd=cur)

@@ -152,23 +152,31 @@ class Mailbox(Receiving):
 
     def _bury(self, turn: Turn, rows: list[Row]) -> tuple[list[int], list[int]]:
         """The UIDs of the messages that went, and of those whose files were not there."""
-        went, lost, grave = [], [], self.grave
-        if grave is not None and rows and not grave.has_room():
-            self.tell("the disk is full: what is removed goes for good", messages=len(rows))
-            grave = None
-        for row in rows:
-            try:
-                if grave is None:
-                    os.unlink(f"{self._at}/cur/{row.name}")
+        went, lost = [], []
+        with self._taking_away(len(rows)) as take:
+            for row in rows:
+                try:
+                    take(row.name)
+                except FileNotFoundError:
+                    lost.append(row.uid)
                 else:
-                    grave.bury(self._at, row.name)
-            except FileNotFoundError:
-                lost.append(row.uid)
-            else:
-                went.append(row)
+                    went.append(row)
         if went:
             self._removed(turn, went)
         return [row.uid for row in went], lost
+
+    @contextlib.contextmanager
+    def _taking_away(self, messages: int) -> Iterator[Callable[[str], None]]:
+        """Gives what removes a file of ``cur``, by its name."""
+        grave = self.grave if messages else None
+        if grave is not None and not grave.has_room():
+            self.tell("the disk is full: what is removed goes for good", messages=messages)
+            grave = None
+        if grave is None:
+            yield lambda name: os.unlink(f"{self._at}/cur/{name}")
+        else:
+            with grave.digging(self._at) as bury:
+                yield bury
 
     def _removed(self, turn: Turn, rows: list[Row]) -> None:
         """The files are gone: their lines stay in the uidlist until it is worth writing it anew."""
