@@ -35,7 +35,7 @@ ARCHIVE_LINE = 2.3
 """With an archive learnt that has ARCHIVE_HAM ham of the message's kind; ARCHIVE_STEP more for each factor of e fewer,
 as much less for each factor more."""
 ARCHIVE_STEP = 0.45
-STRANGER = 0.6
+STRANGER = 0.75
 """So much more for senders whose mail nobody here wanted before."""
 STRANGE = 2.0
 """So much more for messages as strange as can be."""
