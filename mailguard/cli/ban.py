@@ -21,16 +21,11 @@ def ban() -> None:
 
 def _throttle(config: Path | None) -> Throttle:
     from mailguard.auth.throttle import Throttle
+    from mailguard.cli.installation import open_database
     from mailguard.config.schema import find_config, load_config
-    from mailguard.state.database import Database
-    from mailguard.state.migrate import prepare
 
     loaded = load_config(find_config(config))
-    if not loaded.data_dir.is_dir():
-        raise fail(f"there is no data folder {loaded.data_dir}: has the server been started?")
-    database = Database(loaded.main.state, loaded.data_dir)
-    prepare(database)
-    return Throttle(database, loaded.main.auth)
+    return Throttle(open_database(loaded.main.state, loaded.data_dir), loaded.main.auth)
 
 
 @ban.command(name="list")

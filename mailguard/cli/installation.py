@@ -24,12 +24,27 @@ if TYPE_CHECKING:
     from mailguard.pipeline.record import Records
     from mailguard.pipeline.registry import Registry
     from mailguard.state.database import Database
+    from mailguard.state.settings import StateSettings
 
 
 class ConfigFailure(click.ClickException):
     """Something in a file is wrong; every mistake on a line of its own."""
 
     exit_code = 2
+
+
+def open_database(settings: StateSettings, data_dir: Path) -> Database:
+    """The state database, brought up to date; it is closed when the command ends. Raises ClickException."""
+    from mailguard.state.database import Database
+    from mailguard.state.migrate import prepare
+
+    if not data_dir.is_dir():
+        raise click.ClickException(f"there is no data folder {data_dir}: has the server been started?")
+    database = Database(settings, data_dir)
+    if command := click.get_current_context(silent=True):
+        command.call_on_close(database.close)
+    prepare(database)
+    return database
 
 
 @dataclass(frozen=True)
@@ -92,14 +107,7 @@ class Installation:
     @cached_property
     def database(self) -> Database:
         """The state database."""
-        from mailguard.state.database import Database
-        from mailguard.state.migrate import prepare
-
-        if not self.data_dir.is_dir():
-            raise click.ClickException(f"there is no data folder {self.data_dir}: has the server been started?")
-        database = Database(self.main.state, self.data_dir)
-        prepare(database)
-        return database
+        return open_database(self.main.state, self.data_dir)
 
     def engine(self, records: Records, *, state_dir: Path) -> Engine:
         """An engine for trials: asks the DNS, reads the database where there is one, writes nothing to it."""

@@ -94,15 +94,12 @@ def _settings(answers: Answers) -> list[str]:
 
 def _people(answers: Answers, done: Done) -> None:
     from mailguard.auth.password import Passwords, WeakPasswordError
+    from mailguard.cli.installation import open_database
     from mailguard.config.edit import append_table, edit_file
     from mailguard.model.address import Address
-    from mailguard.state.database import Database
-    from mailguard.state.migrate import prepare
 
     config = done.config
-    database = Database(config.main.state, config.data_dir)
-    prepare(database)
-    passwords = Passwords(database)
+    passwords = Passwords(open_database(config.main.state, config.data_dir))
     for text in answers.accounts:
         address = Address.parse(text)
         password = sys.stdin.readline().rstrip("\r\n") if answers.passwords_given else _made()
@@ -114,7 +111,6 @@ def _people(answers: Answers, done: Done) -> None:
         edit_file(config.accounts_path, lambda document, values=values: append_table(document, "account", values))  # type: ignore[misc]
         if not answers.passwords_given:
             done.passwords[text] = password
-    database.close()
 
 
 def _made() -> str:

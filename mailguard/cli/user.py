@@ -117,13 +117,10 @@ def _password(from_stdin: bool, generate: bool) -> str:
 
 def _passwords(config: Config) -> Passwords:
     from mailguard.auth.password import Passwords
-    from mailguard.state.database import Database
-    from mailguard.state.migrate import prepare
+    from mailguard.cli.installation import open_database
 
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(config.main.state, config.data_dir)
-    prepare(database)
-    return Passwords(database)
+    return Passwords(open_database(config.main.state, config.data_dir))
 
 
 def _store(config: Config, account: str, password: str) -> None:

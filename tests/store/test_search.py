@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,13 @@ MAILS = [
 
 
 @pytest.fixture(params=[True, False], ids=["kept", "read"])
-def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Mailbox:
+def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mailbox]:
     account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx", keeps_text=request.param)
     box = account.mailbox("INBOX")
     flags = [("\\Seen",), (), ("\\Flagged", "$Work"), ("\\Seen", "\\Deleted")]
     box.append([NewMessage([m], f, date=NOW - n * 86_400) for n, (m, f) in enumerate(zip(MAILS, flags, strict=True))])
-    return box
+    yield box
+    account.close()
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,7 @@ def test_text_of_removed_messages_goes(tmp_path: Path) -> None:
     account.tidy()
     assert _octets(tmp_path) < 1_000
     assert find(box, s.Body("kept"), NOW) == [9]
+    account.close()
 
 
 def test_text_that_comes_little_by_little_takes_no_more_room(tmp_path: Path) -> None:
@@ -103,6 +106,7 @@ def test_text_that_comes_little_by_little_takes_no_more_room(tmp_path: Path) -> 
     assert _octets(tmp_path) < 1.3 * 60 * 2_000
     for n in (0, 30, 59):
         assert find(box, s.Body(random.Random(n).randbytes(2_000).hex()), NOW) == [n + 1]
+    account.close()
 
 
 def _octets(folder: Path) -> int:
