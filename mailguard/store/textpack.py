@@ -29,7 +29,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 MAX_BODY = 1 << 20
 """Octets of a body's text that are kept."""
 
-_BLOCK = 1 << 18  # octets of text; the last block is written anew with what comes until it has so many
+_BLOCK = 1 << 15  # octets of text, which malloc keeps at hand; the last block is written anew until it has so many
 _LEVEL = 3
 _WASTE = 0.3  # part of the file that may be of no use any more,
 _LEAST_WASTE = 1 << 18  # and octets
