@@ -40,7 +40,8 @@ def peak(folder: Path, count: int, *, listed: bool) -> int:
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_memory_does_not_grow_with_the_mailbox(tmp_path: Path, listed: bool) -> None:
-    few, many = (peak(tmp_path / str(n), n, listed=listed) for n in (2_000, 8_000))
+    # The least of three: when the collector comes by adds a quarter, whatever the mailbox.
+    few, many = (min(peak(tmp_path / f"{n}-{turn}", n, listed=listed) for turn in range(3)) for n in (2_000, 8_000))
     assert many < few * 1.2
 
 
