@@ -30,6 +30,7 @@ from mailguard.app.watch import SIGNALS
 from mailguard.app.worker import DRAIN, Worker
 from mailguard.config.decode import ConfigError
 from mailguard.config.schema import load_config
+from mailguard.delivery.forward import srs_secret
 from mailguard.delivery.queue import Queue
 from mailguard.net.listening import ListenerSettings, open_socket
 from mailguard.net.parking import Parking
@@ -81,7 +82,9 @@ class Supervisor:
         self.claim = claim(plan.config.data_dir)
         self._prepare()
         prepare(self._database)
+        srs_secret(self._database)  # what workers ask first: what SQLAlchemy keeps of it is theirs together
         self._database.close()
+        self._settle()
         clear(plan.config.data_dir / "metrics")
         if plan.tls is not None and plan.tls.certificates()[0].self_signed:
             name = str(plan.tls.certificates()[0].path)
@@ -96,6 +99,7 @@ class Supervisor:
         """Continues with the configuration in force, as ``known`` has it. Raises ConfigError, StartError."""
         self._plan = self._read(Texts(self.texts))
         self._prepare()
+        self._settle()
 
     def _prepare(self) -> None:
         """What workers are forked from. Blocks the signals, for good."""
@@ -108,6 +112,10 @@ class Supervisor:
         self._log: Any = make_log(main.log, self._sink)
         self._database = Database(main.state, self._plan.config.data_dir)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    @staticmethod
+    def _settle() -> None:
+        """Leaves nothing for the workers to clean up: they would each copy the pages."""
         gc.collect()
         give_back()
         gc.freeze()
