@@ -10,13 +10,11 @@ from mailguard.model.mime import Part, parse
 from mailguard.protocol.imap.address import address_text
 from mailguard.protocol.imap.bodystructure import print_structures
 from mailguard.protocol.imap.envelope import addresses, print_envelope_of, text_field
+from mailguard.protocol.imap.htmltext import html_text, without_title
 from mailguard.protocol.imap.sort import base_subject, collation, display_key, fold, mailbox_key, sent_date
 
 _MSGID = re.compile(rb"<([^<>\s]+)>")
 _BETWEEN_IDS = re.compile(rb"[\s,;<>]+")
-_TAG = re.compile(r"<!--.*?-->|<(script|style|head)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
-_ENTITY = {"&nbsp;": " ", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&zwnj;": ""}
-_ENTITIES = re.compile("|".join(_ENTITY), re.I)
 _INVISIBLE = dict.fromkeys((*range(32), *range(8203, 8208), 847, 173, 65279), " ")
 
 PREVIEW_LENGTH = 200
@@ -138,15 +136,10 @@ def preview(root: Part) -> str:
                 return words
         elif subtype == b"html" and html is None:
             html = part
-    return _words(strip_tags(html.text(8_000))) if html else ""
+    return _words(html_text(without_title(html.text(8_000)))) if html else ""
 
 
 def _words(text: str) -> str:
     text = text[: 8 * PREVIEW_LENGTH].translate(_INVISIBLE) if not text.isascii() else text[: 8 * PREVIEW_LENGTH]
     text = " ".join(text.split())[:PREVIEW_LENGTH].rstrip(" \ufffd")
     return text.translate(_INVISIBLE) if not text.isprintable() else text
-
-
-def strip_tags(html: str) -> str:
-    """The text of an HTML part, roughly: tags, comments, scripts and styles taken out."""
-    return _ENTITIES.sub(lambda m: _ENTITY[m[0].lower()], _TAG.sub(" ", html))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mailguard.model.charset import decode_header
 from mailguard.model.mime import Part, parse, unfold
-from mailguard.protocol.imap.describe import strip_tags
+from mailguard.protocol.imap.htmltext import html_text
 from mailguard.protocol.imap.sort import fold
 
 
@@ -51,6 +51,6 @@ def _texts(root: Part) -> Iterator[str]:
             yield decode_header(part.header)
         kind = part.kind
         if kind == "text/html":
-            yield strip_tags(part.text())
+            yield html_text(part.text())
         elif kind.startswith("text/"):
             yield part.text()

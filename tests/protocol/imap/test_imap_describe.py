@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mailguard.model.mime import parse
 from mailguard.protocol.imap.describe import describe, preview
+from mailguard.protocol.imap.searchtext import search_text
 
 
 def message(*lines: str) -> bytes:
@@ -109,6 +110,7 @@ def test_garbage_never_raises(noise: bytes) -> None:
 )
 def test_hostile_messages_are_bounded(raw: bytes) -> None:
     describe(raw)
+    search_text(raw)
 
 
 def test_third_party_mail_never_raises(shared: Path) -> None:
