@@ -49,6 +49,12 @@ def compared(db: sqlite3.Connection, path: str, state: State, new: Sequence[str]
     return Difference(came, gone)
 
 
+def holds(db: sqlite3.Connection, state: State, bases: Set[str]) -> bool:
+    """Whether the index knows a message of one of these base names."""
+    names = db.execute("SELECT name FROM message WHERE id BETWEEN ? AND ?", (state.first, state.last))
+    return any(base_of(plain(name)) in bases for (name,) in names)
+
+
 def news(
     db: sqlite3.Connection, path: str, state: State, bases: Set[str]
 ) -> tuple[Uidlist, int, dict[str, Record]] | None:

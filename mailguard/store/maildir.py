@@ -127,7 +127,7 @@ def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
     """Every message file by base name, and further files of the same base name. One that moves meanwhile is found
     in ``cur``, where readers move it."""
     found: dict[str, Entry] = {}
-    doubles = []
+    doubles, moved = [], []
     for folder in ("new", "cur"):
         listed: list[str] = []  # at once: the less is renamed meanwhile, the better
         with contextlib.suppress(FileNotFoundError):
@@ -140,8 +140,10 @@ def scan(path: Path | str) -> tuple[dict[str, Entry], list[Entry]]:
             if other is not None and other.folder == folder:
                 doubles.append(Entry(base, folder, name))
             else:
+                if other is not None:
+                    moved.append(other)
                 found[base] = Entry(base, folder, name)
-    return found, doubles
+    return found, doubles + [entry for entry in moved if os.path.exists(f"{path}/new/{entry.name}")]
 
 
 def names(folder: Path | str) -> Iterator[str]:
@@ -157,6 +159,12 @@ def arrival_order(base: str) -> tuple[int, int, str]:
     """Sorts new files by the time in their names, then by name."""
     match = re.match(r"(\d+)\.(?:.*?M(\d+))?", base)
     return (int(match[1]), int(match[2] or 0), base) if match else (0, 0, base)
+
+
+def arrival_time(base: str) -> float:
+    """The time in a name, Unix time; 0 where it tells none."""
+    second, micro, _ = arrival_order(base)
+    return second + (micro / 1e6 if micro < 1_000_000 else 0)
 
 
 def purge_tmp(path: Path, *, now: float | None = None) -> int:

@@ -65,7 +65,10 @@ class Settling:
         the one that the index knows keeps its UID."""
         for double in doubles:
             self._moved = True
-            if double.base in rows and rows[double.base].name == double.name:
+            if double.base not in entries:  # that one got another name already
+                self._rename(double, entries)
+                continue
+            if double.folder == "cur" and double.base in rows and rows[double.base].name == double.name:
                 double, entries[double.base] = entries[double.base], double
             path, other = (f"{self._path}/{e.folder}/{e.name}" for e in (double, entries[double.base]))
             with contextlib.suppress(FileNotFoundError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailguard.store import difference, maildir, uidlist
-from mailguard.store.forget import Row
+from mailguard.store.forget import Row, forget
 from mailguard.store.inventory import Inventory, OddError, plain
 from mailguard.store.maildir import Entry
 from mailguard.store.numbering import Numbered
@@ -31,13 +31,16 @@ class Sync(Recalling):
         """Looks at what is ``due`` (see State.due), takes in what changed, and returns the state. ``stamps`` are those
         of this moment. Raises OSError."""
         self._before = stamps
-        if state is None or due == "all":
-            if abs(time.time() - changed_at(stamps.cur)) < 2 * GRAIN:
+        began = time.time()
+        arrived = self._arrivals(state, began) if state is not None and due != "all" else None
+        if state is not None and arrived is not None:
+            self._before = stamps._replace(cur=state.cur)
+            state.looked = began
+            self._insert(state, self._number(state, self._settle(arrived)))
+        else:
+            if abs(began - changed_at(stamps.cur)) < 2 * GRAIN:
                 self._before = Stamps.marked(self._path)
             state = self._everything(state)
-        else:
-            self._before = stamps._replace(cur=state.cur)
-            self._arrivals(state)
         # What others changed in ``cur`` since we began to look is for the next look.
         keywords = self._before.keywords
         if self._moved:
@@ -46,12 +49,16 @@ class Sync(Recalling):
             state.stamp(Stamps.of(self._path, keywords=keywords)._replace(cur=self._before.cur))
         return state
 
-    def _arrivals(self, state: State) -> None:
-        """Only ``new`` changed: the cost does not depend on what lies in ``cur``."""
-        state.looked = time.time()
-        names = [name for name in os.listdir(f"{self._path}/new") if not name.startswith(".")]
-        entries = self._settle({base: Entry(base, "new", name) for name in names for base in [base_of(name)]})
-        self._insert(state, self._number(state, entries))
+    def _arrivals(self, state: State, now: float) -> dict[str, Entry] | None:
+        """What lies in ``new``, where only that changed: the cost does not depend on what lies in ``cur``, unless a
+        file's name is older than the last change there. None where one has the base name of another message."""
+        names = list(maildir.names(f"{self._path}/new"))
+        found = {base: Entry(base, "new", name) for name in names for base in [base_of(name)]}
+        changed = changed_at(state.cur)
+        doubtful = {base for base in found if not changed < maildir.arrival_time(base) <= now}
+        if len(found) < len(names) or (doubtful and difference.holds(self._db, state, doubtful)):
+            return None
+        return found
 
     def _everything(self, state: State | None) -> State:
         began, clock = time.time(), time.perf_counter()
@@ -97,6 +104,8 @@ class Sync(Recalling):
         if found is None:
             return None
         rows = {base_of(row.name): row for row in found.gone}
+        if len(rows) < len(found.gone):
+            return None
         entries = {base_of(name): Entry(base_of(name), "cur", name) for name in found.came}
         entries |= self._settle({entry.base: entry for entry in new})
         records: dict[str, Record] | None = None
@@ -120,7 +129,7 @@ class Sync(Recalling):
         known = state.next_uid if state is not None else 0  # records of higher UIDs are news
         if state is None or self._before.uidlist != state.uidlist:
             state, records = self._read_uidlist(state)
-        rows = self._rows(state)
+        rows, twins = self._rows(state)
         entries, doubles = maildir.scan(self._path)
         entries = self._settle(entries)
         if records is None and not rows.keys() >= entries.keys():
@@ -131,19 +140,26 @@ class Sync(Recalling):
             again, doubles = maildir.scan(self._path)
             entries = self._settle(again | {b: e for b, e in entries.items() if b not in again and self._there(e)})
         self._separate(doubles, entries, rows)
+        if twins:
+            forget(self._db, self._path, state, twins)
         self._compare(state, rows, entries, records)
         return state
 
     def _there(self, entry: Entry) -> bool:
         return os.path.exists(f"{self._path}/{entry.folder}/{entry.name}")
 
-    def _rows(self, state: State) -> dict[str, Row]:
-        query = "SELECT id, name, flags, modseq, size FROM message WHERE id BETWEEN ? AND ?"
-        rows = {}
+    def _rows(self, state: State) -> tuple[dict[str, Row], list[Row]]:
+        """The messages by base name; and those whose base name was listed again, under a higher UID."""
+        query = "SELECT id, name, flags, modseq, size FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+        rows: dict[str, Row] = {}
+        twins = []
         for id, name, flags, modseq, size in self._db.execute(query, (state.first, state.last)):
             name = plain(name)
-            rows[base_of(name)] = Row(id - state.first, name, flags, modseq, size)
-        return rows
+            base = base_of(name)
+            if base in rows:
+                twins.append(rows[base])
+            rows[base] = Row(id - state.first, name, flags, modseq, size)
+        return rows, twins
 
 
 def _portions(items: Iterable[T]) -> Iterator[list[T]]:

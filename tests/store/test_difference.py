@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from mailguard.store import sync
 from mailguard.store.account import AccountStore
+from mailguard.store.survey import differences
 from mailguard.store.sync import Sync
 
 OLD = 1_700_000_000
@@ -136,3 +140,50 @@ def test_two_files_of_one_base_name_are_two_messages(tmp_path: Path) -> None:
     found = box.rows(None, ("uid", "subject"))
     assert found[:9] == [(n + 1, f"{n:06d}") for n in range(9)]
     assert sorted(subject for _, subject in found[9:]) == ["000000", "other"]
+
+
+def _twin(root: Path, rng: random.Random, number: int) -> None:
+    """A file of another message's base name: another message, or the same once more."""
+    name = _one(root, rng)
+    info = rng.choice(["", ":2,", ":2,S", ":2,FS"])
+    twin = root / rng.choice(["cur", "new"]) / f"{name.partition(':')[0]}{info}"
+    if not twin.exists():
+        (shutil.copy2 if rng.random() < 0.5 else os.link)(root / "cur" / name, twin)
+
+
+def _two_new(root: Path, rng: random.Random, number: int) -> None:
+    for info in ("", ":2,S"):
+        (root / "new" / f"{OLD + 9_700 + number}.M1P4.host{info}").write_bytes(b"Subject: %06d\r\n\r\n" % number)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_base_names_are_one_message_each_after_any_look(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    fill(tmp_path / "mail", 8)
+    account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
+    box = account.mailbox("INBOX")
+    for turn in range(10):
+        for number in range(rng.randrange(1, 3)):
+            rng.choice([_twin, _twin, _two_new, _flag, _remove, _add])(box.path, rng, 10 * turn + number)
+        box.refresh()
+        files = [Path(path).name for path in box.files().values()]
+        assert sorted(files) == sorted(file.name for file in (box.path / "cur").iterdir())
+        assert len({name.partition(":")[0] for name in files}) == len(files)
+        assert not [*(box.path / "new").iterdir()]
+        assert [*differences(account)] == []
+
+
+def test_a_base_name_from_before_the_clock_was_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells that such a file is no new message; both are shown, and told apart once one of them changes."""
+    fill(tmp_path / "mail", 3)
+    account = AccountStore(tmp_path / "mail", tmp_path / "index.db", host="mx")
+    box = account.mailbox("INBOX")
+    base = f"{int(time.time()) + 50}.M1P1.host"
+    (box.path / "cur" / f"{base}:2,S").write_bytes(b"Subject: first\r\n\r\n")
+    assert box.uids() == [1, 2, 3, 4]
+    (box.path / "new" / base).write_bytes(b"Subject: second\r\n\r\n")
+    monkeypatch.setattr(sync.time, "time", lambda at=time.time: at() + 100)  # type: ignore[attr-defined]
+    assert sorted(subject for (subject,) in box.rows(None, ("subject",)))[-2:] == ["first", "second"]
+    (box.path / "cur" / f"{base}:2,S").rename(box.path / "cur" / f"{base}:2,FS")
+    assert sorted(subject for (subject,) in box.rows(None, ("subject",)))[-2:] == ["first", "second"]
+    assert [*differences(account)] == []
