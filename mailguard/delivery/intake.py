@@ -115,7 +115,9 @@ class Intake:
             plan.here[key] = recipient
             box = recipient.mailbox or "INBOX"
             plan.boxes[box] |= {account.key: account for account in route.accounts}
-            where += [f"{account.key}/{box}" for account in route.accounts]
+            where += [
+                f"{account.key}/{self._local.used_for(account, box) if junk else box}" for account in route.accounts
+            ]
             if route.remote:
                 where.append("not sent on: junk" if junk else "queue")
                 plan.onward += [] if junk else [recipient]

@@ -51,6 +51,13 @@ class LocalDelivery:
         """Whether the domain is ours."""
         return self._router.is_local(domain)
 
+    def used_for(self, account: Account, mailbox: str) -> str:
+        """The mailbox that the account uses for one of a usual name such as Junk; that name where nobody can tell."""
+        try:
+            return self._open(account).used_for(mailbox)
+        except (OSError, MailboxNameError):
+            return mailbox
+
     def deliver_to(
         self, envelope: Envelope, message: Message, accounts: Sequence[Account], mailbox: str = "INBOX"
     ) -> dict[str, Reply]:

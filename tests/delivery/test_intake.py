@@ -140,7 +140,8 @@ def test_junk_quarantine_and_discard(office: Office) -> None:
 def test_junk_goes_where_each_account_keeps_it(office: Office) -> None:
     ann = office.stores.open("ann@office.test", office.folder / "mail/office.test/ann")
     ann.create("Werbung", "\\Junk")
-    office.take("ann@office.test", "bob@office.test", action=Action.JUNK)
+    taken = office.take("ann@office.test", "bob@office.test", action=Action.JUNK)
+    assert taken.where == {"ann@office.test": "ann@office.test/Werbung", "bob@office.test": "bob@office.test/Junk"}
     assert (len(office.files("ann", ".Werbung")), office.files("ann", ".Junk")) == (1, [])
     assert len(office.files("bob", ".Junk")) == 1
     ann.delete("Werbung")
