@@ -24,6 +24,7 @@ from harness import Row
 
 ADOPT = int(os.environ.get("BENCH_ADOPT", "100000"))
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "10000"))
+_EACH = 500  # messages over a connection
 _CLEAR = {"imap.cleartext": "true"}
 _ME, _OTHER = "u0@a.test", "u1@a.test"
 
@@ -180,8 +181,11 @@ def _bodies(root: Path) -> dict[str, bytes]:
 
 
 def _send(port: int, arrived: list[int], stop: threading.Event) -> None:
-    with smtplib.SMTP("127.0.0.1", port) as client:
-        while not stop.is_set():
-            text = f"Subject: number {arrived[0]}\r\n\r\nwhile the backup runs\r\n"
-            client.sendmail("x@x.example", [_ME], text)
-            arrived[0] += 1
+    while not stop.is_set():
+        with smtplib.SMTP("127.0.0.1", port) as client:
+            for _ in range(_EACH):
+                if stop.is_set():
+                    break
+                text = f"Subject: number {arrived[0]}\r\n\r\nwhile the backup runs\r\n"
+                client.sendmail("x@x.example", [_ME], text)
+                arrived[0] += 1
