@@ -33,10 +33,7 @@ class Recalling(Numbering):
     def _read_uidlist(self, state: State | None) -> tuple[State, dict[str, Record]]:
         """The state under the UIDVALIDITY of the list, and the list's records by base name."""
         listed, sound = self._uidlist(state)
-        if state is not None and state.uid_validity != listed.uid_validity:
-            validities = {"before": state.uid_validity, "now": listed.uid_validity}
-            self._tell("another UIDVALIDITY: mail programs load this mailbox again", **validities)
-            forget_mailbox(self._db, state.id)
+        if state is not None and self._outdated(state, listed.uid_validity):
             state = None
         if state is None:
             state = self._new_state(listed)
@@ -47,6 +44,27 @@ class Recalling(Numbering):
             uidlist.write_uidlist(Path(self._path), listed)
         state.guid, state.next_uid, state.listed = listed.guid, listed.next_uid, len(listed.records)
         return state, {record.base: record for record in listed.records}
+
+    def _outdated(self, state: State, uid_validity: int) -> bool:
+        """Whether this is the state under another UIDVALIDITY; then it is forgotten."""
+        if state.uid_validity == uid_validity:
+            return False
+        validities = {"before": state.uid_validity, "now": uid_validity}
+        self._tell("another UIDVALIDITY: mail programs load this mailbox again", **validities)
+        forget_mailbox(self._db, state.id)
+        return True
+
+    def _replaced(self, state: State) -> bool:
+        """Whether another Maildir took the place of the one that was looked at; then its state is forgotten."""
+        if self._before.uidlist == state.uidlist:
+            return False
+        try:
+            listed = uidlist.headed(self._path)
+            if listed is not None and listed.uid_validity != state.uid_validity:
+                listed = uidlist.skim(Path(self._path))
+        except UidlistError:
+            return False
+        return listed is not None and not listed.torn and self._outdated(state, listed.uid_validity)
 
     def _uidlist(self, state: State | None) -> tuple[Uidlist, bool]:
         """The list, and whether it may stay as it is."""

@@ -62,6 +62,8 @@ class Sync(Recalling):
 
     def _everything(self, state: State | None) -> State:
         began, clock = time.time(), time.perf_counter()
+        if state is not None and self._replaced(state):
+            state = None
         made = self._first_look() if state is None else self._few_changes(state)
         if made is None:
             made = self._comparison(state)

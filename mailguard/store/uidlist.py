@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from mailguard.store import durable
 
@@ -143,6 +144,23 @@ def read_uidlist(path: Path) -> Uidlist | None:
         return None
 
 
+def headed(path: Path | str) -> Uidlist | None:
+    """The list of a Maildir by its first line alone; None if there is none yet. Raises UidlistError."""
+    try:
+        file = open(f"{path}/{UIDLIST}", encoding="utf-8", errors="surrogateescape", newline="\n")  # noqa: SIM115
+    except FileNotFoundError:
+        return None
+    with file:
+        return _first_line(file)
+
+
+def _first_line(file: TextIO) -> Uidlist:
+    head = file.readline()
+    if not head.endswith("\n"):
+        raise UidlistError("the header is cut off")
+    return Uidlist.headed(head)
+
+
 def skim(path: Path, take: Callable[[Record], object] = lambda _: None) -> Uidlist | None:
     """The list of a Maildir without its records, each of which is only shown to ``take``; None if there is none yet.
     Double names are not looked for. Raises UidlistError."""
@@ -151,10 +169,7 @@ def skim(path: Path, take: Callable[[Record], object] = lambda _: None) -> Uidli
     except FileNotFoundError:
         return None
     with file:
-        head = file.readline()
-        if not head.endswith("\n"):
-            raise UidlistError("the header is cut off")
-        made = Uidlist.headed(head)
+        made = _first_line(file)
         last = 0
         for line in file:
             record = _record(line.removesuffix("\n"))

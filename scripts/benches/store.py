@@ -60,7 +60,7 @@ def _adopting(base: Path) -> Iterator[Row]:
     yield Row(f"adopting {ADOPT:,}: ready to be used", usable, 5, "s", 1, False, "(limit)")
     yield Row("the same, read to the end", many.seconds, 60, "s", 1, False, "(limit)")
     yield Row("SELECT meanwhile, the slowest", max(selects), 1000, "ms", 1, False, "(limit)")
-    yield Row("memory of the command", many.peak, few.peak, "kB", 3, False, "for 1,000")
+    yield Row("memory of the command", many.peak, few.peak, "kB", 1.25, False, "for 1,000")
 
 
 class _Command:

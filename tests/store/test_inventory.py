@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,13 @@ def fill(root: Path, count: int, *, listed: bool = True) -> None:
         (root / "dovecot-uidlist").write_text("\n".join([*lines, ""]))
 
 
-def peak(folder: Path, count: int, *, listed: bool) -> int:
-    """The most memory in use during a survey and the first look."""
+def peak(folder: Path, count: int, *, listed: bool, before: bool) -> int:
+    """The most memory in use during a survey and the first look, at the place of another Maildir if ``before``."""
+    if before:
+        with contextlib.closing(AccountStore(folder / "mail", folder / "index.db", host="mx")) as other:
+            other.deliver([b"Subject: gone\r\n\r\n"])
+            assert other.mailbox("INBOX").status().messages == 1
+        (folder / "mail").rename(folder / "before")
     fill(folder / "mail", count, listed=listed)
     tracemalloc.start()
     assert survey(folder / "mail").folders[0].messages == count
@@ -38,10 +44,13 @@ def peak(folder: Path, count: int, *, listed: bool) -> int:
     return most
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_memory_does_not_grow_with_the_mailbox(tmp_path: Path, listed: bool) -> None:
+@pytest.mark.parametrize(("listed", "before"), [(True, False), (False, False), (True, True)])
+def test_memory_does_not_grow_with_the_mailbox(tmp_path: Path, listed: bool, before: bool) -> None:
     # The least of three: when the collector comes by adds a quarter, whatever the mailbox.
-    few, many = (min(peak(tmp_path / f"{n}-{turn}", n, listed=listed) for turn in range(3)) for n in (2_000, 8_000))
+    few, many = (
+        min(peak(tmp_path / f"{n}-{turn}", n, listed=listed, before=before) for turn in range(3))
+        for n in (2_000, 8_000)
+    )
     assert many < few * 1.2
 
 
