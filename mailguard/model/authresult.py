@@ -11,6 +11,7 @@ import authres
 from mailguard.model.message import Field, Message
 
 _UNSAFE = re.compile(r'[^\x21-\x7e]|["\\;()]')
+_PLAIN = re.compile(r"[A-Za-z0-9@._+-]{1,500}\Z")
 _CONTROL = re.compile(r"[^\x20-\x7e]|[\"\\]")
 _COMMENT = re.compile(r"\((?:[^()\\]|\\.)*\)")
 _SERVER = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"()/]+))')
@@ -31,23 +32,38 @@ class AuthResult:
 
 def render(authserv_id: str, results: Iterable[AuthResult]) -> bytes:
     """The complete field, folded after each result; ``none`` where there are no results (RFC 8601 §2.2)."""
-    made = [
-        authres.AuthenticationResult(
-            method=r.method,
-            result=r.result,
-            reason=_CONTROL.sub("?", r.reason)[:200] or None,
-            properties=[
-                authres.AuthenticationResultProperty(kind, name, _UNSAFE.sub("?", value)[:500])
-                for kind, name, value in r.properties
-                if value
-            ],
-        )
-        for r in results
-    ]
-    if not made:
+    clauses = [_plain_clause(result) or _clause(result) for result in results]
+    if not clauses:
         return f"Authentication-Results: {authserv_id}; none\r\n".encode()
-    lines = ";\r\n\t".join(str(result).strip() for result in made)
+    lines = ";\r\n\t".join(clauses)
     return f"Authentication-Results: {authserv_id};\r\n\t{lines}\r\n".encode("ascii", "replace")
+
+
+def _plain_clause(result: AuthResult) -> str:
+    """One result in which nothing needs quotes, as nearly all are; ``""`` for others."""
+    if result.reason or not result.result:
+        return ""
+    words = [f"{result.method}={result.result}".lower()]
+    for kind, name, value in result.properties:
+        if value:
+            if not _PLAIN.match(value):
+                return ""
+            words.append(f"{kind}.{name}".lower() + f"={value}")
+    return " ".join(words)
+
+
+def _clause(result: AuthResult) -> str:
+    made = authres.AuthenticationResult(
+        method=result.method,
+        result=result.result,
+        reason=_CONTROL.sub("?", result.reason)[:200] or None,
+        properties=[
+            authres.AuthenticationResultProperty(kind, name, _UNSAFE.sub("?", value)[:500])
+            for kind, name, value in result.properties
+            if value
+        ],
+    )
+    return str(made).strip()
 
 
 def authserv_id(value: str) -> str:

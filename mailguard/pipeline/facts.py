@@ -80,10 +80,11 @@ HEADERS = (
 )  # fmt: skip
 """The header fields kept with each verdict; those that the policy names are kept besides."""
 
-# The form that nearly all have, read at a tenth of the cost: words without any quoting, and an address.
+# The form that nearly all have, read at a tenth of the cost: words or one quoted string, and an address.
 _ATEXT = r"[\w!#$%&'*+/=?^`{|}~-]"
 _PLAIN_AUTHOR = re.compile(
-    rf"(?:({_ATEXT}+(?: {_ATEXT}+)*) )?<({_ATEXT}+(?:\.{_ATEXT}+)*@{_ATEXT}+(?:\.{_ATEXT}+)*)>\Z"
+    rf"(?:(?:({_ATEXT}+(?: {_ATEXT}+)*)|\"([^\"\\\r\n]*)\") )?"
+    rf"<({_ATEXT}+(?:\.{_ATEXT}+)*@{_ATEXT}+(?:\.{_ATEXT}+)*)>\Z"
     rf"|({_ATEXT}+(?:\.{_ATEXT}+)*@{_ATEXT}+(?:\.{_ATEXT}+)*)\Z",
     re.ASCII,
 )
@@ -141,10 +142,11 @@ def of_message(message: Message, headers: Iterable[str] = ()) -> Facts:
 def author(value: str) -> tuple[str, Address | None]:
     """Name and address of the first address of a decoded From field; None if it cannot be read."""
     if plain := _PLAIN_AUTHOR.match(value):
+        name = plain[1] or plain[2] or ""
         try:
-            return plain[1] or "", Address.parse(plain[2] or plain[3])
+            return name, Address.parse(plain[3] or plain[4])
         except AddressError:
-            return plain[1] or "", None
+            return name, None
     for name, spec in getaddresses([value]):
         try:
             return name, Address.parse(spec)
@@ -157,7 +159,7 @@ def author_domains(message: Message) -> set[str]:
     """The domains of every address in every From field."""
     values = [field.value for field in message.get_all("From")]
     plain = _PLAIN_AUTHOR.match(values[0]) if len(values) == 1 else None
-    specs = [plain[2] or plain[3]] if plain else [spec for _, spec in getaddresses(values)]
+    specs = [plain[3] or plain[4]] if plain else [spec for _, spec in getaddresses(values)]
     found = set()
     for spec in specs:
         with suppress(AddressError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,19 @@ class Findings(Mapping[str, Finding]):
 
     def __len__(self) -> int:
         return len(self._found)
+
+    # What Mapping makes of the three above asks for each key anew.
+
+    def __contains__(self, plugin: object) -> bool:
+        return plugin in self._found
+
+    def items(self) -> ItemsView[str, Finding]:
+        """Plugin names with their findings."""
+        return self._found.items()
+
+    def values(self) -> ValuesView[Finding]:
+        """The findings."""
+        return self._found.values()
 
     def word(self, plugin: str) -> str:
         """The word this plugin found, ``"none"`` if it did not run or found nothing."""

@@ -11,13 +11,14 @@ from typing import Any
 
 import dkim
 from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizationPolicyError
-from dkim.util import InvalidTagValueList
+from dkim.util import InvalidTagValueList, parse_tag_value
 
 from mailguard.model.message import Message
 from mailguard.net.resolver import DnsTemporaryError, Resolver, ask_all
 from mailguard.pipeline.bodyhash import body_hash
 from mailguard.pipeline.signaturekey import SignatureRefusedError, decode_base64, load_key
 
+_COLON = re.compile(rb"\s*:\s*")
 _WHERE = re.compile(r"(?:\A|;)\s*([ds])\s*=\s*([^\s;]+)")
 
 
@@ -63,6 +64,7 @@ class _Verifying:
 
     def load(self, message: Message, resolver: Resolver, now: float, timeout: float) -> None:
         self.headers = [[f.name.encode("ascii"), f.raw[f.raw.index(b":") + 1 :]] for f in message.fields]
+        self._names = [name.lower() for name, _ in self.headers]
         self._octets = message.body
         self._resolver = resolver
         self._now = now
@@ -100,14 +102,27 @@ class _Verifying:
             raise SignatureRefusedError("policy", "l= leaves a part of the body unsigned")
 
     def _header_hash(self, policy: Any, include_headers: list[bytes], sig_header: Any) -> bytes:
-        chosen = dkim.select_headers(self.headers, include_headers)
         name, value = sig_header
-        chosen = policy.canonicalize_headers(chosen)
-        ((name, value),) = policy.canonicalize_headers([(name, _without_b(value))])
-        hasher = hashlib.sha256()
-        for field in (*chosen, (name, value.rstrip())):
-            hasher.update(field[0] + b":" + field[1])
-        return hasher.digest()
+        last = name, _without_b(value)
+        if policy.header_algorithm.name == b"relaxed":
+            octets = [_relaxed(*field) for field in (*self._chosen(include_headers), last)]
+        else:
+            octets = [b"%b:%b" % (name, value) for name, value in (*self._chosen(include_headers), last)]
+        octets[-1] = octets[-1].rstrip()
+        return hashlib.sha256(b"".join(octets)).digest()
+
+    def _chosen(self, include_headers: list[bytes]) -> list[list[bytes]]:
+        """The fields that are signed, of each name from the last one up (RFC 6376 §5.4.2)."""
+        chosen: list[list[bytes]] = []
+        places: dict[bytes, int] = {}
+        for wanted in include_headers:
+            at = places.get(wanted, len(self._names)) - 1
+            while at >= 0 and self._names[at] != wanted:
+                at -= 1
+            places[wanted] = max(at, 0)
+            if at >= 0:
+                chosen.append(self.headers[at])
+        return chosen
 
     def _key(self, sig: dict[bytes, bytes]) -> Callable[[bytes, bytes], bool]:
         name = f"{_ascii(sig[b's'])}._domainkey.{_ascii(sig[b'd'])}"
@@ -129,7 +144,12 @@ class _Verifying:
 
 
 class _Dkim(_Verifying, dkim.DKIM):  # type: ignore[misc]
-    pass
+    def prepared(self, index: int) -> tuple[dict[bytes, bytes], list[bytes], list[bytes]]:
+        """The tags of a signature, the names it covers, and its field; what dkimpy's ``verify_headerprep`` does."""
+        fields = [field for name, field in zip(self._names, self.headers, strict=True) if name == b"dkim-signature"]
+        sig = self.signature_fields = parse_tag_value(fields[index][1])
+        dkim.validate_signature_fields(sig)
+        return sig, [name.lower() for name in _COLON.split(sig[b"h"])], fields[index]
 
 
 class _Arc(_Verifying, dkim.ARC):  # type: ignore[misc]
@@ -165,10 +185,10 @@ def _fetch_keys(message: Message, resolver: Resolver, count: int, timeout: float
 def _verify_one(verifier: _Dkim, index: int) -> SignatureResult:
     verifier.signature_fields = {}
     try:
-        sig, include, fields = verifier.verify_headerprep(index)
+        sig, include, field = verifier.prepared(index)
         if b"from" not in include:
             raise SignatureRefusedError("permerror", "From is not among the signed fields")
-        passed = verifier.verify_sig(sig, include, fields[index], None)
+        passed = verifier.verify_sig(sig, include, field, None)
         result, reason = ("pass", "") if passed else ("fail", "the signature does not fit the message")
     except SignatureRefusedError as error:
         result, reason = error.result, str(error)
@@ -183,7 +203,7 @@ def _verify_one(verifier: _Dkim, index: int) -> SignatureResult:
         selector=_ascii(tags.get(b"s", b"")),
         identity=_ascii(tags.get(b"i", b"")),
         algorithm=_ascii(tags.get(b"a", b"")),
-        b=re.sub(r"\s", "", _ascii(tags.get(b"b", b"")))[:8],
+        b="".join(_ascii(tags.get(b"b", b"")).split())[:8],
     )
 
 
@@ -227,6 +247,16 @@ def _without_b(value: bytes) -> bytes:
         if equals and name.strip() == b"b":
             parts[n] = name + equals
     return b";".join(parts)
+
+
+def _relaxed(name: bytes, value: bytes) -> bytes:
+    """A field in its relaxed form (RFC 6376 §3.4.2)."""
+    if b"\n" in value:
+        value = value.replace(b"\r\n", b"").replace(b"\n", b"")
+    value = value.replace(b"\t", b" ")
+    while b"  " in value:
+        value = value.replace(b"  ", b" ")
+    return b"%b:%b\r\n" % (name.lower().rstrip(), value.strip())
 
 
 def _policy(sig: dict[bytes, bytes]) -> Any:

@@ -26,6 +26,7 @@ PIECES = st.sampled_from(
         " ",
         "  ",
         '"',
+        '"Example, Ann" ',
         ",",
         ";",
         ":",
@@ -48,6 +49,10 @@ def thorough(value: str) -> tuple[str, Address | None]:
 
 @given(st.lists(PIECES, max_size=7).map("".join))
 @example("Ann Example <ann@b.test>")
+@example('"Example, Ann (sales)" <ann@b.test>')
+@example('"  Ann  " <ann@b.test>')
+@example('"" <ann@b.test>')
+@example('"Ann\tE" <ann@b.test>')
 @example("ann@b.test")
 @example("<ann@b.test>")
 @example("a..b@c.test")
@@ -56,13 +61,14 @@ def test_both_readings_agree(value: str) -> None:
     assert author(value) == thorough(value)
 
 
-@pytest.mark.parametrize("value", ["Ann Example <ann@b.test>", "<ann@b.test>", "ann@b.test"])
+@pytest.mark.parametrize("value", ["Ann Example <ann@b.test>", '"E, Ann" <ann@b.test>', "<ann@b.test>"])
 def test_plain_fields_have_an_author(value: str) -> None:
     assert author(value)[1] == Address("ann", "b.test")
 
 
 @given(st.lists(st.lists(PIECES, max_size=6).map("".join), max_size=3))
 @example(["Ann Example <ann@b.test>"])
+@example(['"Example, Ann" <ann@b.test>'])
 @example(["ann@b.test", "bob@c.test"])
 @example(['"', "ann@b.test"])
 def test_the_domains_of_authors_are_those_of_the_thorough_reading(values: list[str]) -> None:

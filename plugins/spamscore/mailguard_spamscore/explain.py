@@ -88,15 +88,11 @@ def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
 
 
 def _strongest(sums: list[float], most: int, least: float) -> list[int]:
-    """The places of the strongest on both sides, the strongest first. What is below ``least`` cannot be a reason and is
-    looked at only where there is little else."""
-    order = [i for i, value in enumerate(sums) if not -least < value < least]
-    if len(order) + most > len(sums):
-        order = sorted(range(len(sums)), key=sums.__getitem__)
-        chosen = {*order[:most], *order[-most:]}
-    else:
-        order.sort(key=sums.__getitem__)
-        chosen = {i for i in order[:most] if sums[i] < 0} | {i for i in order[-most:] if sums[i] > 0}
+    """The places of the strongest on both sides, the strongest first; what is below ``least`` cannot be a reason."""
+    most_against = -least
+    order = [i for i, value in enumerate(sums) if value >= least or value <= most_against]
+    order.sort(key=sums.__getitem__)
+    chosen = {i for i in order[:most] if sums[i] < 0} | {i for i in order[-most:] if sums[i] > 0}
     return sorted(chosen, key=lambda i: (-abs(sums[i]), i))[:most]
 
 
@@ -111,20 +107,28 @@ def _of_words(seen: Seen, tables: list[Table], scale: float, most: int) -> list[
     single, paired = seen.spoken
     places = dict(zip(single[:_MOST_WORDS], range(_MOST_WORDS), strict=False))
     pairs = dict(zip(paired[: _MOST_WORDS - 1], range(_MOST_WORDS), strict=False))
-    sums = _weights([*places, *pairs], tables)
-    where = [*places.values(), *pairs.values()]
+    numbers = [*places, *pairs]
+    sums = _weights(numbers, tables)
     reasons = []
     for i in _strongest(sums, most, _LEAST / scale):
-        word = _say(words[where[i]])
-        text = f"the word “{word}”" if i < len(places) else f"the words “{word} {_say(words[where[i] + 1])}”"
+        at = (places if i < len(places) else pairs)[numbers[i]]
+        word = _say(words[at])
+        text = f"the word “{word}”" if i < len(places) else f"the words “{word} {_say(words[at + 1])}”"
         reasons.append(Reason(_bounded(sums[i] * scale), text))
     return reasons
 
 
 def _of_tags(tags: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
-    said = [tag for tag in tags if 0 < (at := tag.find(b":")) < len(tag) - 1 and tag[:at] in _TAG_WORDS]
-    sums, least = _weights([crc32(tag) & TAG_MASK for tag in said], tables), _LEAST / scale
-    return [Reason(_bounded(sums[i] * scale), _saying(said[i])) for i in _strongest(sums, most, least)]
+    sums = _weights([number & TAG_MASK for number in map(crc32, tags)], tables)
+    # Most tags weigh too little to be a reason: that is told sooner than whether they can be said in words.
+    least = _LEAST / scale
+    said = [i for i, value in enumerate(sums) if abs(value) >= least and _can_be_said(tags[i])]
+    strongest = _strongest([sums[i] for i in said], most, least)
+    return [Reason(_bounded(sums[i] * scale), _saying(tags[i])) for i in map(said.__getitem__, strongest)]
+
+
+def _can_be_said(tag: bytes) -> bool:
+    return 0 < (at := tag.find(b":")) < len(tag) - 1 and tag[:at] in _TAG_WORDS
 
 
 def _saying(tag: bytes) -> str:

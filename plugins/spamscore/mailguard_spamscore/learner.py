@@ -76,17 +76,20 @@ class Manner:
 class Group:
     """The features of one message in one table: their numbers, and the value each of them has."""
 
-    __slots__ = ("found", "rate", "scale", "table")
+    __slots__ = ("_weights", "found", "rate", "scale", "table")
 
     def __init__(self, table: Table, found: list[int], rate: float) -> None:
         self.table = table
         self.found = found
         self.scale = 1 / sqrt(len(found) or 1)
         self.rate = rate
+        self._weights: tuple[float, ...] | None = None
 
     def weights(self) -> tuple[float, ...]:
         """The weight of each feature."""
-        return self.table.at(self.found)
+        if self._weights is None:
+            self._weights = self.table.at(self.found)
+        return self._weights
 
     def sum(self) -> float:
         """What the table says, in log-odds."""
@@ -98,6 +101,7 @@ class Group:
         gradient = error * self.scale
         square = gradient * gradient
         change = share * self.rate * gradient
+        self._weights = None
         weights, sums = self.table.weights, self.table.sums
         for i in self.found:
             total = sums[i] + square

@@ -24,7 +24,10 @@ from .visible import Seen
 
 _HOSTLIKE = re.compile(rb"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12})(?:[/:?#]\S*)?")
 _LINKED_PROGRAM = PROGRAM - {b"com", b"js"}
-_MONEY = (b"$", b"million", b"usd", b"eur", b"gbp", b"\xe2\x82\xac", b"\xc2\xa3")
+_MONEY = (b"$", b"million", b"usd", b"eur", b"gbp")
+_FOREIGN_MONEY = (b"\xe2\x82\xac", b"\xc2\xa3")  # the signs of the euro and the pound
+_DIGITS = tuple(b"%d" % digit for digit in range(10))
+_WALLET = (b"bitcoin", b"btc", b"wallet")
 _SPEECH = 12 * 1024
 _BITCOIN = re.compile(rb"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-z0-9]{25,34})\b")
 _CURRENCY = rb"(?:us\$?|usd|\$|\xe2\x82\xac|\xc2\xa3|eur|gbp)\s?"
@@ -133,13 +136,16 @@ def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
 
 def _speech(seen: Seen, found: Signals) -> None:
     words = seen.text[:_SPEECH]
-    if b"gtube" in words and _GTUBE in words:
+    # Single octets are looked for first: a word takes twenty times as long to find.
+    if b"*" in words and _GTUBE in words:
         found["test_string"] = ()
-    if (b"bitcoin" in words or b"btc" in words or b"wallet" in words) and _BITCOIN.search(words):
+    if (b"1" in words or b"3" in words) and any(map(words.__contains__, _WALLET)) and _BITCOIN.search(words):
         found["bitcoin_address"] = ()
-    money = _MILLIONS.search(words) if any(sign in words for sign in _MONEY) else None
-    if money:
-        found["millions"] = (text(money[0]),)
+    if any(map(words.__contains__, _DIGITS)):
+        signs = _MONEY if words.isascii() else _MONEY + _FOREIGN_MONEY
+        money = _MILLIONS.search(words) if any(map(words.__contains__, signs)) else None
+        if money:
+            found["millions"] = (text(money[0]),)
     sample = words[:6000]
     if len(sample) > 1500 and not seen.html_size and sum(map(sample.count, (b".", b",", b"!", b"?", b":", b"-"))) < 4:
         found["word_salad"] = ()
