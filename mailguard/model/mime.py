@@ -125,6 +125,9 @@ class Part:
         return self._name
 
     def _find_name(self) -> str:
+        fields = self.first(b"content-type") + self.first(b"content-disposition")
+        if b"name" not in fields.lower():
+            return ""
         params = {k.lower(): v for k, v in (*self.content_type.params, *self.disposition[1])}
         for name in (b"filename*", b"filename", b"name*", b"name"):
             if value := params.get(name):

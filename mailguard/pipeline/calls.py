@@ -58,12 +58,36 @@ class Job:
 
 @dataclass(slots=True)
 class Result:
-    """What came of a call: a finding or None, and the milliseconds it took; ``fault`` is the exception, if any."""
+    """What came of a call: a finding or None, and the milliseconds it took; ``fault`` is the exception, if any,
+    ``told`` what a hook that is no check returned."""
 
     plugin: str
     finding: Finding | None
     ms: float
     fault: BaseException | None = None
+    told: Any = None
+
+
+class TimedCall:
+    """A job under way: call it. ``ms`` are the milliseconds since it was first called."""
+
+    __slots__ = ("_begun", "_time", "_until", "job", "ms")
+
+    def __init__(self, job: Job, time_: CallTime) -> None:
+        self.job = job
+        self.ms = 0.0
+        self._time = time_
+        self._begun = self._until = 0.0
+
+    def __call__(self) -> Any:
+        if not self._begun:  # a check may be called again, in what is left of its time
+            self._begun, self._until = time.perf_counter(), time.monotonic() + self.job.deadline
+        self._time.until = self._until
+        try:
+            return self.job.call()
+        finally:
+            self._time.until = FOREVER
+            self.ms = (time.perf_counter() - self._begun) * 1000
 
 
 class Calls:
@@ -100,18 +124,21 @@ class Calls:
 
     def together(self, jobs: Sequence[Job]) -> list[Result]:
         """Makes these calls side by side, each under its deadline; results in the order of ``jobs``."""
-        if not jobs:
-            return []
         started = time.perf_counter()
-        timings: list[float] = [0.0] * len(jobs)
-        calls = [self._timed(job, timings, n) for n, job in enumerate(jobs)]
-        repeatable = {n: calls[n] for n, job in enumerate(jobs) if job.repeatable and not job.quick}
-        threaded = [n for n, job in enumerate(jobs) if not job.repeatable and not job.quick]
-        made: dict[int, Future[Any] | Callable[[], Any]] = {n: self._submit(calls[n]) for n in threaded}
+        calls = [TimedCall(job, self._time) for job in jobs]
+        waiting = [call for call in calls if not call.job.quick]
+        made = self._begun(waiting) if waiting else {}
+        return [self._gather(call, made.get(call, call), started) for call in calls]
+
+    def _begun(self, calls: Sequence[TimedCall]) -> dict[TimedCall, Future[Any] | Callable[[], Any]]:
+        """What came of these calls, or will: of those that wait for something."""
+        repeatable = [call for call in calls if call.job.repeatable]
+        threaded = [call for call in calls if not call.job.repeatable]
+        made: dict[TimedCall, Future[Any] | Callable[[], Any]] = {call: self._submit(call) for call in threaded}
         # Others are watched while they run: then nothing else may be waited for.
         made |= self._rounds.made(repeatable, ask=not threaded) if repeatable else {}
-        made |= {n: self._submit(calls[n]) for n in repeatable if n not in made}
-        return [self._gather(job, made.get(n, calls[n]), started, timings, n) for n, job in enumerate(jobs)]
+        made |= {call: self._submit(call) for call in repeatable if call not in made}
+        return made
 
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         # What a plugin writes into the log on another thread is still about this message.
@@ -121,28 +148,28 @@ class Calls:
         """Lets the threads end."""
         self._pool.close()
 
-    def _gather(
-        self, job: Job, future: Future[Any] | Callable[[], Any], started: float, timings: list[float], n: int
-    ) -> Result:
+    def _gather(self, call: TimedCall, future: Future[Any] | Callable[[], Any], started: float) -> Result:
+        job = call.job
         try:
-            finding = check_finding(job, self._wait(job, future, started, timings, n))
+            value = self._wait(call, future, started)
+            checking = job.hook in CHECKS
+            finding = check_finding(job, value) if checking else None
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
             self._count_fault(job.plugin, error)
             text = f"{type(error).__name__}: {error}"[:500]
-            return Result(job.plugin, Finding(ERROR, "the check failed", text), timings[n], error)
+            return Result(job.plugin, Finding(ERROR, "the check failed", text), call.ms, error)
         if job.plugin in self._health:
             self._health[job.plugin].faults = 0
-        return Result(job.plugin, finding, timings[n])
+        return Result(job.plugin, finding, call.ms, told=None if checking else value)
 
-    def _wait(
-        self, job: Job, future: Future[Any] | Callable[[], Any], started: float, timings: list[float], n: int
-    ) -> Any:
+    def _wait(self, call: TimedCall, future: Future[Any] | Callable[[], Any], started: float) -> Any:
+        job = call.job
         if not isinstance(future, Future):
             value = future()
-            if timings[n] > job.deadline * 1000:
-                raise DeadlineError(f"{timings[n] / 1000:.1f} s, though it promises to be quick")
+            if call.ms > job.deadline * 1000:
+                raise DeadlineError(f"{call.ms / 1000:.1f} s, though it promises to be quick")
             return value
         until, before = started + job.deadline, 0
         while True:
@@ -160,7 +187,7 @@ class Calls:
                 problem = HungryError(f"the process grew by {(now - before) >> 20} MiB meanwhile")
             else:
                 continue
-            timings[n] = (time.perf_counter() - started) * 1000
+            call.ms = (time.perf_counter() - started) * 1000
             self._abandon(job.plugin, future)
             raise problem
 
@@ -177,22 +204,6 @@ class Calls:
 
         future.add_done_callback(back)
 
-    def _timed(self, job: Job, timings: list[float], n: int) -> Callable[[], Any]:
-        begun = until = 0.0
-
-        def call() -> Any:
-            nonlocal begun, until
-            if not begun:  # a check may be called again, in what is left of its time
-                begun, until = time.perf_counter(), time.monotonic() + job.deadline
-            self._time.until = until
-            try:
-                return job.call()
-            finally:
-                self._time.until = FOREVER
-                timings[n] = (time.perf_counter() - begun) * 1000
-
-        return call
-
     def _count_fault(self, plugin: str, error: BaseException) -> None:
         health = self._health_of(plugin)
         with health.lock:
@@ -208,8 +219,8 @@ class Calls:
 
 
 def check_finding(job: Job, value: Any) -> Finding | None:
-    """The value as a finding; raises TypeError or ValueError for what no check may return."""
-    if value is None or job.hook not in CHECKS:
+    """What a check returned as a finding; raises TypeError or ValueError for what no check may return."""
+    if value is None:
         return None
     if not isinstance(value, Finding):
         raise TypeError(f"{job.hook} returned {type(value).__name__}, neither a Finding nor None")

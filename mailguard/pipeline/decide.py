@@ -135,12 +135,12 @@ def _stage(
         would, _ = _weigh(applied, score + sum(a.points for a in observed), bounds, listed)
     if would_rule:
         would = would_rule.effect.action or would
-    reply = next((c.model.reply for c in policy.checks if decision.source == f"check {c.name}"), "")
+    reply = next((c.model.reply for c in policy.checks if decision.source == c.source), "")
     return Outcome(action, decision, score, reply, tuple(applied), would, tuple(notes), limits=kept)
 
 
 def _word(check: Check, word: str, points: Mapping[str, float], overrides: Sequence[Override]) -> Applied | None:
-    effect, mode = check.effects.get(word) or check.effects["error"], str(check.model.mode)
+    effect, mode = check.effects.get(word) or check.effects["error"], check.mode
     for override in overrides:
         if other := override.model.checks.get(check.name):
             mode = other.mode or mode
@@ -148,7 +148,7 @@ def _word(check: Check, word: str, points: Mapping[str, float], overrides: Seque
     if mode == "off":
         return None
     own = points.get(check.name, 0.0) + effect.points
-    return Applied(f"check {check.name}", word, effect, own, mode == "observe")
+    return Applied(check.source, word, effect, own, mode == "observe")
 
 
 def _rules(

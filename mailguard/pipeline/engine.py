@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +146,9 @@ class Engine:
         for check in self._started:
             if "stamp" not in check.plugin.hooks or self._calls.is_off(check.name):
                 continue
-            holder: list[Any] = []
-            job = self._job(check, "stamp", arguments, holder)
-            self._calls.together([job])
-            for wanted in holder:
-                with suppress(TypeError, ValueError):
-                    fields += [(str(name), str(value)) for name, value in wanted or ()]
+            (result,) = self._calls.together([self._job(check, "stamp", arguments)])
+            with suppress(TypeError, ValueError):
+                fields += [(str(name), str(value)) for name, value in result.told or ()]
         return fields
 
     def run(
@@ -168,7 +166,7 @@ class Engine:
                         continue
                 if not self._calls.is_off(check.name):
                     jobs.append(self._job(check, CHECKS[stage], known))
-            for result in self._calls.together(jobs):
+            for result in self._calls.together(jobs) if jobs else ():
                 times[result.plugin] = times.get(result.plugin, 0.0) + result.ms
                 findings = self._take(result, findings)
         return findings
@@ -195,17 +193,10 @@ class Engine:
     def _take(self, result: Result, findings: Findings) -> Findings:
         return findings if result.finding is None else findings.with_finding(result.plugin, result.finding)
 
-    def _job(self, check: Check, hook: str, arguments: Mapping[str, Any], holder: list[Any] | None = None) -> Job:
+    def _job(self, check: Check, hook: str, arguments: Mapping[str, Any]) -> Job:
         function, names = self._functions[check.name, hook]
         context = self._contexts[check.name]
-        values = [context if name == "ctx" else arguments[name] for name in names]
-
-        def call() -> Any:
-            value = function(*values)
-            if holder is not None:
-                holder.append(value)
-            return value
-
+        call = partial(function, *[context if name == "ctx" else arguments[name] for name in names])
         info = check.plugin.info
         repeatable = info.repeatable and hook in CHECKS
         return Job(check.name, hook, call, check.model.deadline, info.words, info.quick, repeatable)

@@ -40,7 +40,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of the policy with its plugin."""
+    """One check of the policy with its plugin; ``source`` is what decisions call it, ``mode`` is the model's."""
 
     model: CheckModel
     plugin: Plugin
@@ -49,10 +49,14 @@ class Check:
     skip_if: Condition | None
     where: str
     name: str = field(init=False)
+    source: str = field(init=False)
+    mode: str = field(init=False)
 
     def __post_init__(self) -> None:
         # what the policy calls it: its plugin's name where it gives it none
         object.__setattr__(self, "name", self.model.name or self.model.plugin)
+        object.__setattr__(self, "source", f"check {self.name}")
+        object.__setattr__(self, "mode", str(self.model.mode))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ No thread changes hands for it: the session waits for the answers itself, of all
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from mailguard.net.resolver import DnsTemporaryError, Resolver, ask_all
 from mailguard.pipeline.pool import CallTime, Found, NotAtHandError, Question
@@ -16,6 +16,7 @@ from mailguard.pipeline.pool import CallTime, Found, NotAtHandError, Question
 ROUNDS = 4  # calls of a check; one that still misses answers then may wait for them on a thread of its own
 
 _Call = Callable[[], Any]
+_AnyCall = TypeVar("_AnyCall", bound=_Call)
 _Missing = dict[Question, float]
 
 
@@ -26,20 +27,20 @@ class Rounds:
         self._time = time_
         self._resolver = resolver
 
-    def made(self, calls: Mapping[int, _Call], *, ask: bool) -> dict[int, _Call]:
+    def made(self, calls: Sequence[_AnyCall], *, ask: bool) -> dict[_AnyCall, _Call]:
         """What came of these calls, as calls that give or raise it; without those that may not wait for what they
         miss: where nothing is asked (``ask``), or after too many rounds."""
-        found: dict[int, _Call] = {}
-        answers: dict[int, dict[Question, Found]] = {n: {} for n in calls}
+        found: dict[_AnyCall, _Call] = {}
+        answers: dict[_AnyCall, dict[Question, Found]] = {call: {} for call in calls}
         rounds = ROUNDS if ask and self._resolver is not None else 1
         for turn in range(rounds):
-            missing: dict[int, _Missing] = {}
-            for n in [n for n in calls if n not in found]:
-                made, missed = self._call(calls[n], answers[n])
+            missing: dict[_AnyCall, _Missing] = {}
+            for call in [call for call in calls if call not in found]:
+                made, missed = self._call(call, answers[call])
                 if missed:
-                    missing[n] = missed
+                    missing[call] = missed
                 else:
-                    found[n] = made
+                    found[call] = made
             if not missing or turn == rounds - 1:
                 break
             self._ask(missing, answers)
@@ -57,7 +58,7 @@ class Rounds:
             self._time.answers = None
         return made, missing
 
-    def _ask(self, missing: Mapping[int, _Missing], answers: Mapping[int, dict[Question, Found]]) -> None:
+    def _ask(self, missing: Mapping[_AnyCall, _Missing], answers: Mapping[_AnyCall, dict[Question, Found]]) -> None:
         """Asks what is missing, for as long as the most hurried check can wait. One with more time that got no answer
         then asks again in its next round."""
         assert self._resolver is not None
@@ -66,11 +67,11 @@ class Rounds:
         began = time.monotonic()
         found = dict(zip(questions, ask_all(self._resolver, questions, timeout=seconds), strict=True))
         cut = time.monotonic() - began >= seconds * 0.95
-        for n, missed in missing.items():
+        for call, missed in missing.items():
             for question, left in missed.items():
                 answer = found[question]
                 if not (cut and left > seconds and isinstance(answer, DnsTemporaryError)):
-                    answers[n][question] = answer
+                    answers[call][question] = answer
 
 
 def _raise(error: BaseException) -> None:

@@ -8,6 +8,7 @@ from mailguard.model.authresult import authserv_id
 from mailguard.pipeline.verdict import Verdict
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}\Z")
+_LINE = 77  # characters
 _FOLDED = re.compile(r"[^\r\n\0]{1,990}(?:\r?\n[ \t]+[^\s\0][^\r\n\0]{0,980})+\s*\Z")
 
 
@@ -29,15 +30,14 @@ def header_field(name: str, value: str) -> bytes:
         blank = "" if value[0].isspace() else " "
         text = re.sub(r"\r?\n", "\r\n", f"{name}:{blank}{value.rstrip()}")
         return text.encode("ascii", "replace") + b"\r\n"
-    lines, line = [], f"{name}:"
-    for word in _one_line(value).split(" "):
-        if len(line) + len(word) > 76 and line.strip():
-            lines.append(line)
-            line = "\t"
-            line += word
-        else:
-            line += f" {word}"
-    return "\r\n".join([*lines, line]).encode("ascii", "replace") + b"\r\n"
+    lines, left = [], f"{name}: {_one_line(value)}"
+    while len(left) > _LINE:
+        at = left.rfind(" ", 1, _LINE + 1)
+        if at < 0 and (at := left.find(" ", _LINE + 1)) < 0:
+            break
+        lines.append(left[:at])
+        left = f"\t{left[at + 1 :]}"
+    return "\r\n".join([*lines, left]).encode("ascii", "replace") + b"\r\n"
 
 
 def _one_line(text: str) -> str:

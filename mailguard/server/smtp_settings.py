@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -49,4 +50,9 @@ class SmtpSettings(BaseModel):
             address = ipaddress.ip_address(ip)
         except ValueError:
             return False  # a Unix socket
-        return any(address in ipaddress.ip_network(text) for text in self.xclient_from)
+        return any(address in _network(text) for text in self.xclient_from)
+
+
+@lru_cache(maxsize=64)
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text)

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field
@@ -109,12 +110,17 @@ def _trust(ctx: Context[GreylistOptions], client: str, now: float) -> None:
 
 def _clients(options: GreylistOptions, session: Session, envelope: Envelope, findings: Findings) -> list[str]:
     """What counts as the same client, strongest first: the domain where SPF vouches for the host, its network."""
-    address = ipaddress.ip_address(session.peer_ip)
-    prefix = options.ipv4_prefix if address.version == 4 else options.ipv6_prefix
-    network = str(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
+    network = _network(session.peer_ip, options.ipv4_prefix, options.ipv6_prefix)
     if findings.word("spf") == "pass" and envelope.mail_from:
         return [envelope.mail_from.domain, network]
     return [network]
+
+
+@lru_cache(maxsize=1024)  # a server that has come will come again
+def _network(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    address = ipaddress.ip_address(ip)
+    prefix = ipv4_prefix if address.version == 4 else ipv6_prefix
+    return str(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
 
 
 def _pair(envelope: Envelope, first: Address) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from operator import add
 from zlib import crc32
 
@@ -90,9 +91,16 @@ def _weights(numbers: list[int], tables: list[Table]) -> list[float]:
 def _strongest(sums: list[float], most: int, least: float) -> list[int]:
     """The places of the strongest on both sides, the strongest first; what is below ``least`` cannot be a reason."""
     most_against = -least
-    order = [i for i, value in enumerate(sums) if value >= least or value <= most_against]
-    order.sort(key=sums.__getitem__)
-    chosen = {i for i in order[:most] if sums[i] < 0} | {i for i in order[-most:] if sums[i] > 0}
+    strong = [i for i, value in enumerate(sums) if value >= least or value <= most_against]
+    return _both_ends(sums, strong, len(sums) - len(strong), most)
+
+
+def _both_ends(sums: list[float], strong: list[int], weak: int, most: int) -> list[int]:
+    """The same among those known to be strong; so many others are weak."""
+    strong.sort(key=sums.__getitem__)
+    against = [i for i in strong if sums[i] < 0]
+    order = [*against, *[-1] * min(weak, most), *strong[len(against) :]]
+    chosen = {*order[:most], *order[-most:]} - {-1}
     return sorted(chosen, key=lambda i: (-abs(sums[i]), i))[:most]
 
 
@@ -120,11 +128,13 @@ def _of_words(seen: Seen, tables: list[Table], scale: float, most: int) -> list[
 
 def _of_tags(tags: list[bytes], tables: list[Table], scale: float, most: int) -> list[Reason]:
     sums = _weights([number & TAG_MASK for number in map(crc32, tags)], tables)
+    least, most_against = _LEAST / scale, -_LEAST / scale
     # Most tags weigh too little to be a reason: that is told sooner than whether they can be said in words.
-    least = _LEAST / scale
-    said = [i for i, value in enumerate(sums) if abs(value) >= least and _can_be_said(tags[i])]
-    strongest = _strongest([sums[i] for i in said], most, least)
-    return [Reason(_bounded(sums[i] * scale), _saying(tags[i])) for i in map(said.__getitem__, strongest)]
+    strong = [i for i, value in enumerate(sums) if value >= least or value <= most_against]
+    said = [i for i in strong if _can_be_said(tags[i])]
+    beside = set(strong)
+    weak = sum(1 for _ in islice((i for i, tag in enumerate(tags) if i not in beside and _can_be_said(tag)), most))
+    return [Reason(_bounded(sums[i] * scale), _saying(tags[i])) for i in _both_ends(sums, said, weak, most)]
 
 
 def _can_be_said(tag: bytes) -> bool:
