@@ -118,8 +118,7 @@ class Message:
         fields = head.fields
         if wanted not in head.names:
             return []
-        found = enumerate(zip(head.names, fields, strict=True))
-        return [field for n, (each, field) in found if each == wanted and n not in self._dropped]
+        return [fields[n] for n, each in enumerate(head.names) if each == wanted and n not in self._dropped]
 
     def get(self, name: str) -> str:
         """The unfolded body of the first field of this name, ``""`` if there is none."""

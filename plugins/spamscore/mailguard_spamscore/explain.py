@@ -112,16 +112,16 @@ def _bounded(weight: float) -> float:
 def _of_words(seen: Seen, tables: list[Table], scale: float, most: int) -> list[Reason]:
     """The strongest of the first words and pairs of neighbours; only those are put into text."""
     words = seen.features.words
-    single, paired = seen.spoken
-    places = dict(zip(single[:_MOST_WORDS], range(_MOST_WORDS), strict=False))
-    pairs = dict(zip(paired[: _MOST_WORDS - 1], range(_MOST_WORDS), strict=False))
-    numbers = [*places, *pairs]
+    single, paired = seen.spoken[0][:_MOST_WORDS], seen.spoken[1][: _MOST_WORDS - 1]
+    distinct = dict.fromkeys(single)
+    numbers = [*distinct, *dict.fromkeys(paired)]
     sums = _weights(numbers, tables)
     reasons = []
     for i in _strongest(sums, most, _LEAST / scale):
-        at = (places if i < len(places) else pairs)[numbers[i]]
+        spoken = single if i < len(distinct) else paired
+        at = len(spoken) - 1 - spoken[::-1].index(numbers[i])
         word = _say(words[at])
-        text = f"the word “{word}”" if i < len(places) else f"the words “{word} {_say(words[at + 1])}”"
+        text = f"the word “{word}”" if spoken is single else f"the words “{word} {_say(words[at + 1])}”"
         reasons.append(Reason(_bounded(sums[i] * scale), text))
     return reasons
 

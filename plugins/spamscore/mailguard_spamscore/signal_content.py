@@ -26,7 +26,7 @@ _HOSTLIKE = re.compile(rb"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12})(
 _LINKED_PROGRAM = PROGRAM - {b"com", b"js"}
 _MONEY = (b"$", b"million", b"usd", b"eur", b"gbp")
 _FOREIGN_MONEY = (b"\xe2\x82\xac", b"\xc2\xa3")  # the signs of the euro and the pound
-_DIGITS = tuple(b"%d" % digit for digit in range(10))
+_DIGITS = b"0123456789"
 _WALLET = (b"bitcoin", b"btc", b"wallet")
 _SPEECH = 12 * 1024
 _BITCOIN = re.compile(rb"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-z0-9]{25,34})\b")
@@ -136,10 +136,10 @@ def _dress(tree: Tree, seen: Seen, found: Signals) -> None:
 
 def _speech(seen: Seen, found: Signals) -> None:
     words = seen.text[:_SPEECH]
-    # Single octets are looked for first: a word takes twenty times as long to find.
-    if b"*" in words and _GTUBE in words:
+    # Single octets, given as numbers, are looked for first: a word takes twenty times as long to find.
+    if words.find(b"*") >= 0 and _GTUBE in words:
         found["test_string"] = ()
-    if (b"1" in words or b"3" in words) and any(map(words.__contains__, _WALLET)) and _BITCOIN.search(words):
+    if any(map(words.__contains__, b"13")) and any(map(words.__contains__, _WALLET)) and _BITCOIN.search(words):
         found["bitcoin_address"] = ()
     if any(map(words.__contains__, _DIGITS)):
         signs = _MONEY if words.isascii() else _MONEY + _FOREIGN_MONEY
