@@ -76,12 +76,16 @@ def _finish(rows: list[dict[str, object]], missing: int) -> None:
 @click.option("--mailbox", default="INBOX", show_default=True, help="the mailbox to put it into")
 @config_option
 def mbox(file: Path, account: str, mailbox: str, config: Path | None) -> None:
-    """Copy the mbox FILE into a mailbox of ACCOUNT. Flags in Status, X-Status and X-Keywords come along."""
+    """Copy the mbox FILE into a mailbox of ACCOUNT. Flags in Status, X-Status and X-Keywords come along, and those of
+    Thunderbird's local folders."""
     from mailguard.model.foreign import Foreign
-    from mailguard.store.mbox import read_messages
+    from mailguard.store.mbox import MboxError, read_messages
 
     with open_mail(config, account) as mail, _ledger(mail, str(file.resolve())) as ledger, file.open("rb") as source:
-        total = sum(1 for _ in read_messages(source))
+        try:
+            total = sum(1 for _ in read_messages(source))
+        except MboxError as error:
+            raise fail(f"{file} is no mbox: {error}") from None
         source.seek(0)
         fresh = (
             Foreign(str(m.offset), m.raw, m.flags, m.date)
