@@ -21,7 +21,7 @@ from mailguard.pipeline.finding import Findings
 from mailguard.pipeline.record import verdict_row
 from mailguard.pipeline.stamping import claims_results, header_field, summary_field
 from mailguard.pipeline.verdict import Action, Decision, Verdict
-from mailguard.state import history
+from mailguard.state.history import Meeting
 from mailguard.state.record import Row
 
 if TYPE_CHECKING:
@@ -183,11 +183,9 @@ class MailInspection:
         if recorder is None or self._engine.history is None:
             return
         if facts["user"]:
-            rcpts = facts["rcpt"]
-            recorder.later(lambda connection: history.note(connection, rcpts, now, wrote=True))
+            recorder.met(Meeting(rcpt, True, now) for rcpt in set(facts["rcpt"]))
         elif verdict.action is Action.ACCEPT and vouched(facts):
-            sender = facts["from"]
-            recorder.later(lambda connection: history.note(connection, [sender], now, wrote=False))
+            recorder.met([Meeting(facts["from"], False, now)])
 
 
 def told(findings: Findings) -> Facts:

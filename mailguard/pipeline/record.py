@@ -17,6 +17,7 @@ from mailguard.pipeline.facts import Facts
 from mailguard.pipeline.finding import Finding
 from mailguard.state import history, kv, record
 from mailguard.state.database import Database
+from mailguard.state.history import Meeting
 from mailguard.state.record import Row
 
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -38,6 +39,9 @@ class Records(Protocol):
     def later(self, job: Later) -> None:
         """Something to write with the next batch."""
 
+    def met(self, meetings: Iterable[Meeting]) -> None:
+        """Correspondents were written to, or good mail came from them."""
+
     def event(self, event: Event) -> None:
         """An event, of which a message's story may be a part."""
 
@@ -56,6 +60,9 @@ class Collector:
         """Dropped."""
 
     def later(self, job: Later) -> None:
+        """Dropped."""
+
+    def met(self, meetings: Iterable[Meeting]) -> None:
         """Dropped."""
 
     def event(self, event: Event) -> None:
@@ -105,6 +112,11 @@ class Recorder:
     def later(self, job: Later) -> None:
         """Runs ``job(connection)`` in the next batch's transaction."""
         self._put(("job", job))
+
+    def met(self, meetings: Iterable[Meeting]) -> None:
+        """See Records."""
+        for meeting in meetings:
+            self._put(("meeting", meeting))
 
     def event(self, event: Event) -> None:
         """Keeps what belongs to a message's story, ignores the rest."""
@@ -176,11 +188,12 @@ class Recorder:
             yield kind, item
 
     def _write(self, connection: sa.Connection, batch: Sequence[tuple[str, Any]]) -> None:
-        verdicts, events = ([row for kind, row in batch if kind == wanted] for wanted in ("verdict", "event"))
+        kinds = "verdict", "event", "meeting", "job"
+        verdicts, events, meetings, jobs = ([item for kind, item in batch if kind == wanted] for wanted in kinds)
         record.insert(connection, verdicts, events)
-        for kind, job in batch:
-            if kind == "job":
-                job(connection)
+        history.note(connection, meetings)
+        for job in jobs:
+            job(connection)
 
 
 def verdict_row(

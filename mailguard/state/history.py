@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -24,7 +25,7 @@ _KNOWN = sa.select(_T.wrote, _T.passed).where(_T.address == sa.bindparam("addres
 _COUNTED = {
     column.name: sa.update(correspondent)
     .where(_T.address == sa.bindparam("who"))
-    .values({column.name: column + 1, "last_at": sa.bindparam("at")})
+    .values({column.name: column + sa.bindparam("times"), "last_at": sa.bindparam("at")})
     for column in (_T.wrote, _T.passed)
 }
 _FIRST = sa.insert(correspondent)
@@ -45,7 +46,7 @@ class Known:
 
 
 class History:
-    """Looks correspondents up; ``note`` is called with the connection of a batched write."""
+    """Looks correspondents up; what is to be remembered of them goes through the recorder."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,13 +59,27 @@ class History:
         return Known(*row) if row else Known()
 
 
-def note(connection: sa.Connection, addresses: Iterable[str], now: float, *, wrote: bool) -> None:
-    """Counts one message to (``wrote``) or a good one from each of these addresses."""
-    counted = _COUNTED["wrote" if wrote else "passed"]
-    for address in {a[:320] for a in addresses if a}:
-        if not connection.execute(counted, {"who": address, "at": now}).rowcount:
-            first = {"wrote": int(wrote), "passed": int(not wrote)}
-            connection.execute(_FIRST, {"address": address, "last_at": now, **first})
+class Meeting(NamedTuple):
+    """One message to an address (``wrote``) or a good one from it, and when (Unix time)."""
+
+    address: str
+    wrote: bool
+    at: float
+
+
+def note(connection: sa.Connection, meetings: Iterable[Meeting]) -> None:
+    """Counts them; those with one address are written down together."""
+    counts: dict[tuple[str, bool], tuple[int, float]] = {}
+    for address, wrote, at in meetings:
+        if address:
+            who = address[:320], wrote
+            times, last = counts.get(who, (0, at))
+            counts[who] = times + 1, max(last, at)
+    for (address, wrote), (times, at) in counts.items():
+        counted = _COUNTED["wrote" if wrote else "passed"]
+        if not connection.execute(counted, {"who": address, "times": times, "at": at}).rowcount:
+            first = {"wrote": times * wrote, "passed": times * (not wrote)}
+            connection.execute(_FIRST, {"address": address, "last_at": at, **first})
 
 
 def prune(connection: sa.Connection, now: float) -> int:

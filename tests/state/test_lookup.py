@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from mailguard.state import history
 from mailguard.state.database import Database, metadata
-from mailguard.state.history import History
+from mailguard.state.history import History, Meeting
 from mailguard.state.kv import KeyValueStore
 from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
@@ -26,7 +26,7 @@ def test_a_look_up_sees_what_was_written_a_moment_ago(database):
     known = History(database)
     assert not known.known("ann@example.org")
     with database.write() as connection:
-        history.note(connection, ["ann@example.org"], 1.0, wrote=True)
+        history.note(connection, [Meeting("ann@example.org", True, 1.0)])
     assert known.known("ann@example.org").wrote == 1
 
 

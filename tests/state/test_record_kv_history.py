@@ -5,6 +5,7 @@ import pytest
 from mailguard.pipeline.record import Recorder
 from mailguard.state import history, record
 from mailguard.state.database import Database, metadata
+from mailguard.state.history import Meeting
 from mailguard.state.kv import KeyValueStore
 from mailguard.state.settings import StateSettings
 from mailguard.testing import FakeClock
@@ -55,14 +56,18 @@ def test_many_values_at_once(database):
 def test_correspondents_are_known_after_we_wrote_or_two_passes(database):
     known = history.History(database)
     with database.write() as connection:
-        history.note(connection, ["a@x", "b@x"], 1.0, wrote=True)
-        history.note(connection, ["c@x"], 1.0, wrote=False)
+        history.note(connection, [Meeting("a@x", True, 1.0), Meeting("b@x", True, 1.0), Meeting("c@x", False, 1.0)])
     assert known.known("a@x")
     assert not known.known("c@x")
     assert not known.known("")
     with database.write() as connection:
-        history.note(connection, ["c@x"], 2.0, wrote=False)
-    assert known.known("c@x").passed == 2
+        history.note(connection, [Meeting("c@x", False, 2.0), Meeting("", False, 2.0)])
+    assert known.known("c@x") == history.Known(0, 2)
+    with database.write() as connection:
+        history.note(connection, [Meeting("c@x", wrote, 2.0) for wrote in (True, False, False)])
+        history.note(connection, [Meeting("d@x", False, 2.0)] * 3)
+    assert known.known("c@x") == history.Known(1, 4)
+    assert known.known("d@x") == history.Known(0, 3)
     with database.write() as connection:
         assert history.prune(connection, 2.0 + history.FORGET_AFTER) == 2
 
