@@ -50,7 +50,7 @@ def spoken_numbers(words: list[bytes]) -> Spoken:
 
 def _word_lanes(words: list[bytes]) -> int:
     """The numbers of words in lanes of 32 bits. They have 16, and no sum of theirs here more than 19."""
-    return int.from_bytes(array("I", map(crc32, words)).tobytes(), "little") & _WORD_LANES
+    return int.from_bytes(array("I", list(map(crc32, words))).tobytes(), "little") & _WORD_LANES
 
 
 def _low(lanes: bytes, step: int) -> array[int]:
@@ -82,7 +82,7 @@ def index(features: Features, spoken: Spoken) -> Indexed:
     """All numbers of a message, of whose words the numbers are known."""
     single, paired = spoken
     return Indexed(
-        list({*single, *paired}),
+        list(set(single).union(paired)),
         tag_numbers(features.tags),
         tag_numbers(features.local),
         gram_numbers(features.gram),
