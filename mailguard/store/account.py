@@ -122,9 +122,8 @@ class AccountStore(FolderTree):
     def forget_descriptions(self) -> None:
         """Has every message read again; UIDs and MODSEQs stay as they are."""
         with self._index.write() as db:
-            for statement in ("UPDATE message SET cid = 0", "DELETE FROM parcel", "DELETE FROM loose",
-                              "DELETE FROM arrival", "UPDATE mailbox SET scanned = 0, cur = '-'"):  # fmt: skip
-                db.execute(statement)
+            content.forget(db)
+            db.execute("UPDATE mailbox SET scanned = 0, cur = '-'")
             self._index.texts.forget(db)
 
     def forget_index(self) -> None:

@@ -122,6 +122,20 @@ def _section(db: sqlite3.Connection, number: int, section: int) -> list[bytes]:
     return parcel.columns(rows.get(place, b"") for place in range(SIZE))
 
 
+def epoch(db: sqlite3.Connection) -> int:
+    """The content id of a message stays the same as long as this does."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def forget(db: sqlite3.Connection) -> None:
+    """Throws all descriptions away; the messages will be read again."""
+    put = "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)"
+    db.execute(put, (epoch(db) + 1,))
+    for statement in ("UPDATE message SET cid = 0", "DELETE FROM parcel", "DELETE FROM loose", "DELETE FROM arrival"):
+        db.execute(statement)
+
+
 def attach(db: sqlite3.Connection, messages: Sequence[tuple[int, int]], described: Iterable[Described]) -> None:
     """Adds descriptions of messages, given by ``(id, exact size)``, that had none. Call within a write transaction."""
     cids = insert(db, described)
@@ -130,7 +144,7 @@ def attach(db: sqlite3.Connection, messages: Sequence[tuple[int, int]], describe
         for (before,) in db.execute("SELECT abs(size) FROM message WHERE id=?", (id,)):
             grown[id >> 32] = grown.get(id >> 32, 0) + size - before
     rows = [(cid, size, id) for cid, (id, size) in zip(cids, messages, strict=True)]
-    db.executemany("UPDATE message SET cid=?, size=? WHERE id=?", rows)
+    db.executemany("UPDATE message SET cid=?, size=? WHERE id=? AND cid=0", rows)
     db.executemany("UPDATE mailbox SET size = size + ? WHERE id=?", [(n, id) for id, n in grown.items() if n])
 
 

@@ -19,7 +19,7 @@ from mailguard.store import content, textpack
 from mailguard.store.roster import Rosters
 from mailguard.store.textpack import TextPack
 
-VERSION = 7
+VERSION = 8
 _CHECK = 0.2  # seconds between two looks whether the file is still in its place
 _SCHEMA = """
 CREATE TABLE mailbox (

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mailguard.store.standing import State
 
 IN_ROSTER = frozenset({"uid", "flags", "recent_flags"})
-"""Columns that a roster has (see ``content.OWN``)."""
+"""Columns that a roster always has (see ``content.OWN``)."""
 
 _REMEMBERED = 6  # results of one roster
 _OCTET = 256
@@ -23,12 +24,29 @@ Mask = int
 """Messages of a roster: octet ``n`` is 1 where message ``n`` is meant."""
 
 
+class Contents(NamedTuple):
+    """The content ids of the first messages of a roster, those before the first that was not described."""
+
+    epoch: int
+    ids: array[int]
+
+    def without(self, stay: bytes) -> Contents:
+        """Those of the messages that stay."""
+        return Contents(self.epoch, array("q", compress(self.ids, stay)))
+
+
 class Roster:
     """``uids``, ascending, and the flags of a mailbox as the index had them at ``modseq``. It never changes; what was
     worked out of all its messages it remembers. Safe for threads."""
 
     def __init__(
-        self, mailbox: tuple[int, int], modseq: int, uids: list[int], kinds: Sequence[str], codes: Sequence[int]
+        self,
+        mailbox: tuple[int, int],
+        modseq: int,
+        uids: list[int],
+        kinds: Sequence[str],
+        codes: Sequence[int],
+        contents: Contents | None = None,
     ) -> None:
         """``mailbox`` is its id in the index and its UIDVALIDITY; ``codes`` say which of the ``kinds`` of flags, as
         printed, each message has."""
@@ -37,6 +55,7 @@ class Roster:
         self.uids = uids
         self._kinds = kinds
         self._codes = bytes(codes) if len(kinds) <= _OCTET else codes
+        self._contents = contents or Contents(0, array("q"))
         self._results: dict[object, Any] = {}
 
     @classmethod
@@ -64,12 +83,34 @@ class Roster:
             else:
                 came.append((uid, code))
         if not came and gone.isdisjoint(uids):
-            made = Roster(self.mailbox, modseq, uids, list(kinds), codes)
+            made = Roster(self.mailbox, modseq, uids, list(kinds), codes, self._contents)
             made._results = self._results
             return made
-        pairs = sorted([*(pair for pair in zip(uids, codes, strict=True) if pair[0] not in gone), *came])
-        printed = list(kinds)
-        return Roster.of(self.mailbox, modseq, [(uid, printed[code]) for uid, code in pairs])
+        stay = bytes(uid not in gone for uid in uids)
+        uids, codes = list(compress(uids, stay)), list(compress(codes, stay))
+        contents: Contents | None = self._contents.without(stay)
+        if came:
+            came.sort()
+            if uids and came[0][0] < uids[-1]:  # one came back
+                uids, codes = map(list, zip(*sorted([*zip(uids, codes, strict=True), *came]), strict=True))
+                contents = None
+            else:
+                uids += [uid for uid, _ in came]
+                codes += [code for _, code in came]
+        return Roster(self.mailbox, modseq, uids, list(kinds), codes, contents)
+
+    def contents(self, epoch: int, look_up: Callable[[int], Iterable[int]]) -> array[int]:
+        """The content ids (see ``content``) of all messages, 0 where a message was not described yet. They never
+        change in an ``epoch``, but from 0; ``look_up`` tells those of all messages from a UID on."""
+        known = self._contents
+        if known.epoch != epoch:
+            known = Contents(epoch, array("q"))
+        if len(known.ids) < len(self.uids):
+            ids = known.ids + array("q", look_up(self.uids[len(known.ids)]))
+            described = ids.index(0) if 0 in ids else len(ids)
+            self._contents = Contents(epoch, ids[:described])
+            return ids
+        return known.ids
 
     def everyone(self) -> Mask:
         """All messages."""
@@ -94,22 +135,28 @@ class Roster:
         """The UIDs of the messages meant, ascending."""
         return list(compress(self.uids, mask.to_bytes(len(self.uids), "little"))) if mask else []
 
-    def rows(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The columns (see IN_ROSTER) of these messages (ascending), or of all; missing ones are left out."""
-        some, codes = self.uids, self._codes
+    def columns(
+        self, uids: Sequence[int] | None, columns: Sequence[str], contents: Sequence[int] = ()
+    ) -> list[Sequence[Any]]:
+        """The columns (see IN_ROSTER, and ``cid`` given the ``contents`` of all) of these messages (ascending), or of
+        all; missing ones are left out."""
+        some, sources = self.uids, {"flags": self._codes, "cid": contents}
         if uids is not None and uids:
             first, last = bisect_left(some, uids[0]), bisect_right(some, uids[-1])
-            some, codes = some[first:last], codes[first:last]
+            some, sources = some[first:last], {name: source[first:last] for name, source in sources.items()}
         if uids is not None and some != uids:
-            wanted = list(map(set(uids).__contains__, some))
-            some, codes = list(compress(some, wanted)), list(compress(codes, wanted))
-        return list(zip(*(self._column(column, some, codes) for column in columns), strict=True))
+            wanted = bytes(map(set(uids).__contains__, some))
+            some = list(compress(some, wanted))
+            sources = {name: list(compress(source, wanted)) for name, source in sources.items()}
+        return [self._column(column, some, sources) for column in columns]
 
-    def _column(self, name: str, uids: list[int], codes: Sequence[int]) -> Iterable[Any]:
+    def _column(self, name: str, uids: list[int], sources: dict[str, Sequence[int]]) -> Sequence[Any]:
         if name == "uid":
             return uids
+        if name == "cid":
+            return sources[name]
         kinds = [f"{kind} \\Recent".lstrip() for kind in self._kinds] if name == "recent_flags" else self._kinds
-        return map(kinds.__getitem__, codes)
+        return list(map(kinds.__getitem__, sources["flags"]))
 
     def recall(self, what: object) -> Any:
         """What was remembered under this key, None if nothing was. It is not to be changed."""

@@ -172,7 +172,7 @@ def _test(key: Key) -> TextTest:
         case search.Header(name, text):
             wanted = fold(text)
             sure = partial(_has_field, name, wanted)
-            return TextTest(wanted or f"\n{name}: ", header=True, body=False, sure=sure)
+            return TextTest(wanted or f"{name}: ", header=True, body=False, sure=sure)
     raise ValueError(f"{key} is not about text")
 
 

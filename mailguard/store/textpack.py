@@ -5,53 +5,53 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
 
 from mailguard.protocol.imap.searchtext import SearchText
+from mailguard.store.wordblock import Text, WordBlock
 
 SCHEMA = """
-CREATE TABLE text (
-  cid INTEGER PRIMARY KEY, start INTEGER NOT NULL, split INTEGER NOT NULL, stop INTEGER NOT NULL, whole INTEGER NOT NULL
+CREATE TABLE block (
+  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, words INTEGER NOT NULL, codes INTEGER NOT NULL, octets INTEGER NOT NULL,
+  cids BLOB NOT NULL
 );
-CREATE TABLE block (start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL);
+CREATE TABLE cut (cid INTEGER PRIMARY KEY);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
-# All texts make one long text, in UTF-8: a message's header from start to split and its body from split to stop;
-# whole is 0 where the body was too long to keep. A block is what is packed together of the long text, and where in the
-# file it lies. The file is named by a number: a new file with a new number replaces one that is mostly blocks that
-# were written anew, or text of removed messages.
+# A block (see WordBlock) is some messages, in the order of their texts in it, with the octets of these; it lies in the
+# file at ``at``, so many octets of packed words before those of its codes. In cut are the messages of which not all is
+# kept. The file is named by a number: a new file with a new number replaces one that is mostly blocks that were written
+# anew, or text of removed messages.
 
-MAX_BODY = 1 << 20
-"""Octets of a body's text that are kept."""
+MAX_PART = 1 << 20
+"""Octets of a header, and of a body's text, that are kept."""
 
-_BLOCK = 1 << 15  # octets of text, which malloc keeps at hand; the last block is written anew until it has so many
+_BLOCK = 1 << 16  # octets of text; the last block is written anew until it has so many
 _LEVEL = 3
 _WASTE = 0.3  # part of the file that may be of no use any more,
 _LEAST_WASTE = 1 << 18  # and octets
-_PUT_BLOCK = "INSERT OR REPLACE INTO block VALUES (?,?,?,?)"
-_PUT_TEXT = "INSERT OR REPLACE INTO text VALUES (?,?,?,?,?)"
+_PUT_BLOCK = "INSERT OR REPLACE INTO block VALUES (?,?,?,?,?,?)"
 
 
-class Span(NamedTuple):
-    """Where a message's text lies."""
+class Block(NamedTuple):
+    """The row of a block: ``cids`` are the content ids of its messages."""
 
-    start: int
-    split: int
-    stop: int
-    whole: bool
-    uid: int
-
-
-class _Block(NamedTuple):
-    start: int
-    stop: int
+    id: int
     at: int
-    length: int
+    words: int
+    codes: int
+    octets: int
+    cids: Sequence[int]
+
+    @property
+    def end(self) -> int:
+        """The place in the file behind it."""
+        return self.at + self.words + self.codes
 
 
 class TextPack:
@@ -65,125 +65,162 @@ class TextPack:
 
     def add(self, db: sqlite3.Connection, texts: Sequence[tuple[int, SearchText]]) -> None:
         """Adds texts by content id, durable before the index says where they are. Raises OSError."""
-        number, start, begun, end = self._end(db)
-        rows = []
+        number, last, begun, end = self._end(db)
+        cut = []
         with _writing(self._path(number)) as descriptor:
-            writer = _Writer(descriptor, start, end)
-            writer.add(begun)
-            for cid, text in texts:
-                header, body = text.header.encode("utf-8", "replace"), text.body.encode("utf-8", "replace")
-                rows.append((cid, *writer.put(header, body[:MAX_BODY]), len(body) <= MAX_BODY))
+            writer = _Writer(descriptor, last, end)
+            for cid, text in begun:
+                writer.put(cid, text)
+            for cid, whole in texts:
+                text = whole.header.encode("utf-8", "replace"), whole.body.encode("utf-8", "replace")
+                kept = _kept(text)
+                if kept != text:
+                    cut.append((cid,))
+                writer.put(cid, kept)
             writer.flush()
-        db.executemany(_PUT_BLOCK, writer.blocks)
-        db.executemany(_PUT_TEXT, rows)
+        db.executemany(_PUT_BLOCK, writer.rows)
+        db.executemany("INSERT OR REPLACE INTO cut VALUES (?)", cut)
 
-    def _end(self, db: sqlite3.Connection) -> tuple[int, int, bytes, int]:
-        """The number of the file; where the next block begins in the long text; what is of that block already; and
-        where in the file it will lie."""
+    def _end(self, db: sqlite3.Connection) -> tuple[int, int, list[tuple[int, Text]], int]:
+        """The number of the file; that of the next block; what is in it already; and where in the file it will lie."""
         number = _meta(db, "text")
-        last = db.execute("SELECT * FROM block ORDER BY start DESC LIMIT 1").fetchone()
+        last = next(_blocks(db, "ORDER BY id DESC LIMIT 1"), None)
         if last is not None:
-            block, (end,) = _Block(*last), db.execute("SELECT max(at + length) FROM block").fetchone()
+            (end,) = db.execute("SELECT max(at + words + codes) FROM block").fetchone()
             with contextlib.suppress(FileNotFoundError, EOFError), _reading(self._path(number)) as descriptor:
                 if os.fstat(descriptor).st_size >= end:
-                    if block.stop - block.start >= _BLOCK:
-                        return number, block.stop, b"", end
-                    return number, block.start, _unpacked(descriptor, block, zstandard.ZstdDecompressor()), end
+                    if last.octets >= _BLOCK:
+                        return number, last.id + 1, [], end
+                    begun = _read(descriptor, last, zstandard.ZstdDecompressor())
+                    return number, last.id, list(_texts(last, begun)), end
         # None yet, or the file is gone or cut off: begin anew under another number.
         self.forget(db)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('text', ?)", (number + 1,))
         self._remove_others(number + 1)
-        return number + 1, 0, b"", 0
+        return number + 1, 1, [], 0
 
     def _remove_others(self, number: int) -> None:
         for path in self._index.parent.glob(f"{_escaped(self._index.name)}.text-*"):
             if path != self._path(number):
                 path.unlink(missing_ok=True)
 
-    def read(self, db: sqlite3.Connection, spans: Sequence[Span]) -> Iterator[tuple[int, int, bytes, int]]:
-        """The text of spans (in the order of the long text) block by block: the number of a block's first span, that
-        of the first one behind it, the block's text, and its place in the long text. Raises FileNotFoundError,
-        EOFError if the file is not what the index believes."""
-        if not spans:
-            return
-        query = "SELECT * FROM block WHERE stop > ? AND start < ? ORDER BY start"
-        blocks = [_Block(*row) for row in db.execute(query, (spans[0].start, spans[-1].stop + 1))]
-        first, unpacker = 0, zstandard.ZstdDecompressor()
+    def blocks(self, db: sqlite3.Connection) -> list[Block]:
+        """All that there are."""
+        return list(_blocks(db))
+
+    def cut(self, db: sqlite3.Connection) -> set[int]:
+        """The content ids of the messages of which not all is kept."""
+        return {cid for (cid,) in db.execute("SELECT cid FROM cut")}
+
+    def read(self, db: sqlite3.Connection, blocks: Iterable[Block]) -> Iterator[tuple[Block, WordBlock]]:
+        """What is in blocks. Raises FileNotFoundError, EOFError if the file is not what the index believes."""
+        unpacker = zstandard.ZstdDecompressor()
         with _reading(self._path(_meta(db, "text"))) as descriptor:
             for block in blocks:
-                behind = bisect_left(spans, (block.stop,), first)
-                if behind > first:
-                    yield first, behind, _unpacked(descriptor, block, unpacker), block.start
-                    first = behind
-        if first < len(spans):
-            raise EOFError("there are texts that no block holds")
+                yield block, _read(descriptor, block, unpacker)
 
     def forget(self, db: sqlite3.Connection) -> None:
         """Throws all text away; it will be read from the messages again."""
-        db.execute("DELETE FROM text")
         db.execute("DELETE FROM block")
+        db.execute("DELETE FROM cut")
 
     def compact(self, db: sqlite3.Connection) -> None:
         """Writes a new file without the text of removed messages, and blocks that were written anew, once these are a
         good part of it."""
-        db.execute("DELETE FROM text WHERE cid NOT IN (SELECT cid FROM message)")
-        (used,) = db.execute("SELECT total(stop - start) FROM text").fetchone()
-        query = "SELECT total(stop - start), total(length), max(at + length) FROM block"
-        held, packed, end = db.execute(query).fetchone()
-        if not end or end - packed * used / held <= max(_LEAST_WASTE, _WASTE * end):
+        blocks = self.blocks(db)
+        if not blocks:
+            return
+        there = {cid for (cid,) in db.execute("SELECT cid FROM message")}
+        end = max(block.end for block in blocks)
+        used = sum((block.words + block.codes) * _part(block, there) for block in blocks)
+        if end - used <= max(_LEAST_WASTE, _WASTE * end):
             return
         number = _meta(db, "text") + 1
-        rows = [Span(*row) for row in db.execute("SELECT start, split, stop, whole, cid FROM text ORDER BY start")]
-        moved = []
         with _writing(self._path(number)) as descriptor:
-            writer = _Writer(descriptor, 0, 0)
-            for first, behind, text, at in self.read(db, rows):
-                for start, split, stop, whole, cid in rows[first:behind]:
-                    moved.append((cid, *writer.put(text[start - at : split - at], text[split - at : stop - at]), whole))
+            writer = _Writer(descriptor, 1, 0)
+            for block, words in self.read(db, blocks):
+                for cid, text in _texts(block, words):
+                    if cid in there:
+                        writer.put(cid, text)
             writer.flush()
-        self.forget(db)
-        db.executemany(_PUT_BLOCK, writer.blocks)
-        db.executemany(_PUT_TEXT, moved)
+        db.execute("DELETE FROM block")
+        db.executemany(_PUT_BLOCK, writer.rows)
+        db.execute("DELETE FROM cut WHERE cid NOT IN (SELECT cid FROM message)")
         db.execute("INSERT OR REPLACE INTO meta VALUES ('text', ?)", (number,))
         self._remove_others(number)
 
 
 class _Writer:
-    """Writes blocks into a file, from ``at`` on; the first one begins at ``start`` of the long text."""
+    """Writes blocks into a file, from ``at`` on; the first one gets the number ``first``."""
 
-    def __init__(self, descriptor: int, start: int, at: int) -> None:
-        self.blocks: list[_Block] = []
+    def __init__(self, descriptor: int, first: int, at: int) -> None:
+        self.rows: list[tuple[object, ...]] = []
         self._descriptor = descriptor
-        self._start = self._stop = start
+        self._next = first
         self._at = at
-        self._parts: list[bytes] = []
+        self._cids: list[int] = []
+        self._texts: list[Text] = []
+        self._octets = 0
         self._packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
 
-    def put(self, header: bytes, body: bytes) -> tuple[int, int, int]:
-        """Adds a message's text; returns its start, split and stop. There is always a line end behind it: no text is
-        empty, and none goes on in the next one."""
-        start = self._stop
-        self.add(header + body + b"\n")
-        return start, start + len(header), start + len(header) + len(body)
-
-    def add(self, text: bytes) -> None:
-        """Adds what is to lie in one block."""
-        self._parts.append(text)
-        self._stop += len(text)
-        if self._stop - self._start >= _BLOCK:
+    def put(self, cid: int, text: Text) -> None:
+        """Adds a message's text."""
+        self._cids.append(cid)
+        self._texts.append(text)
+        self._octets += len(text[0]) + len(text[1])
+        if self._octets >= _BLOCK:
             self.flush()
 
     def flush(self) -> None:
         """Writes the last block, however short."""
-        if self._stop == self._start:
+        if not self._cids:
             return
-        data = self._packer.compress(b"".join(self._parts))
-        self.blocks.append(_Block(self._start, self._stop, self._at, len(data)))
-        self._start, self._parts = self._stop, []
-        view = memoryview(data)
+        block = WordBlock.of(self._texts)
+        words = self._packer.compress(block.words)
+        cids = _from_ids(self._cids)
+        self.rows.append((self._next, self._at, len(words), len(block.codes), self._octets, cids))
+        view = memoryview(words + block.codes)
+        self._next, self._cids, self._texts, self._octets = self._next + 1, [], [], 0
         while view:
             written = os.pwrite(self._descriptor, view, self._at)
             view, self._at = view[written:], self._at + written
+
+
+def _kept(text: Text) -> Text:
+    """What is kept of a text: of the header whole lines."""
+    header, body = text
+    if len(header) > MAX_PART:
+        header = header[: header.rfind(b"\n", 0, MAX_PART) + 1]
+    return header, body[:MAX_PART]
+
+
+def _blocks(db: sqlite3.Connection, which: str = "ORDER BY id") -> Iterator[Block]:
+    for id, at, words, codes, octets, cids in db.execute(f"SELECT * FROM block {which}"):
+        yield Block(id, at, words, codes, octets, _to_ids(cids))
+
+
+def _from_ids(cids: Sequence[int]) -> bytes:
+    """Content ids as they are kept: one after the other, or the first and minus the number of them."""
+    run = list(cids) == list(range(cids[0], cids[0] + len(cids)))
+    return array("i", (cids[0], -len(cids)) if run else cids).tobytes()
+
+
+def _to_ids(data: bytes) -> Sequence[int]:
+    found = array("i", data)
+    return range(found[0], found[0] - found[1]) if found[1:] and found[1] < 0 else found
+
+
+def _texts(block: Block, words: WordBlock) -> Iterator[tuple[int, Text]]:
+    """The texts of a block by content id. Raises EOFError if they are torn."""
+    for number, cid in enumerate(block.cids):
+        try:
+            yield cid, words.text(number)
+        except (LookupError, ValueError) as error:
+            raise EOFError(f"a block is torn: {error}") from None
+
+
+def _part(block: Block, there: set[int]) -> float:
+    return len(there.intersection(block.cids)) / len(block.cids)
 
 
 @contextlib.contextmanager
@@ -205,13 +242,17 @@ def _reading(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _unpacked(descriptor: int, block: _Block, unpacker: zstandard.ZstdDecompressor) -> bytes:
-    """The text of a block. Raises EOFError if the file does not hold it."""
-    data = os.pread(descriptor, block.length, block.at)
+def _read(descriptor: int, block: Block, unpacker: zstandard.ZstdDecompressor) -> WordBlock:
+    """What is in a block. Raises EOFError if the file does not hold it."""
+    words = os.pread(descriptor, block.words, block.at)
+    codes = os.pread(descriptor, block.codes, block.at + block.words)
     try:
-        return unpacker.decompress(data)
+        found = WordBlock(unpacker.decompress(words), codes)
     except zstandard.ZstdError as error:
         raise EOFError(f"a block is cut off: {error}") from None
+    if len(found) != len(block.cids):
+        raise EOFError("a block is cut off")
+    return found
 
 
 def _meta(db: sqlite3.Connection, key: str) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, islice
+from operator import not_
 
 from mailguard.protocol.imap.searchtext import SearchText, search_text
 from mailguard.store.content import with_crlf
 from mailguard.store.inventory import plain
 from mailguard.store.snapshot import ExpungedError
-from mailguard.store.standing import State, chosen
-from mailguard.store.textpack import Span
+from mailguard.store.standing import chosen
+from mailguard.store.textpack import Block
 from mailguard.store.view import MailboxView
+from mailguard.store.wordblock import Needle, WordBlock
 
 _BULK = 200  # messages read at a time, between which others have their turn
 
@@ -24,16 +25,22 @@ class TextTest:
     def __init__(
         self, needle: str, *, header: bool, body: bool, sure: Callable[[SearchText], bool] | None = None
     ) -> None:
-        self.needle = needle.encode("utf-8", "replace")
-        self.header = header
-        self.body = body
+        self.needle = Needle(needle.encode("utf-8", "replace"), header=header, body=body)
         self.sure = sure
         self._text = needle
 
     def holds(self, text: SearchText) -> bool:
         """Whether a text is what is looked for."""
-        there = (self.header and self._text in text.header) or (self.body and self._text in text.body)
+        needle = self.needle
+        there = (needle.header and self._text in text.header) or (needle.body and self._text in text.body)
         return there and (self.sure is None or self.sure(text))
+
+    def find(self, block: WordBlock) -> Iterable[int]:
+        """The numbers of a block's messages for which the test holds."""
+        found = block.find(self.needle) if self._text else range(len(block))
+        if self.sure is None:
+            return found
+        return (n for n in found if self.sure(SearchText(block.text(n)[0].decode("utf-8", "replace"), "")))
 
 
 class SearchableView(MailboxView):
@@ -64,19 +71,19 @@ class SearchableView(MailboxView):
     def keep_texts(self, uids: Sequence[int] | None = None, limit: int = 0) -> int:
         """Reads the messages whose text is not kept yet, ``limit`` of them if given; returns how many. Raises
         OSError."""
-        count = after = 0
+        count, tried = 0, set[int]()
         while not limit or count < limit:
             with self._described(uids, "cid = 0") as (db, state):
-                where, values = chosen(db, state, uids)
-                query = (
-                    "SELECT m.id, m.cid, m.name FROM message m LEFT JOIN text x ON x.cid = m.cid"
-                    f" WHERE {where} AND m.id > ? AND x.cid IS NULL ORDER BY m.id LIMIT {min(limit or _BULK, _BULK)}"
-                )
-                rows = db.execute(query, (*values, after)).fetchall()
+                some, cids = self._columns(db, state, uids, ("uid", "cid"))
+                kept = _Marks(cids, self._index.texts.blocks(db))
+                lacking = (uid for uid in kept.missing(some) if uid not in tried)
+                where, values = chosen(db, state, list(islice(lacking, min(limit or _BULK, _BULK))))
+                rows = db.execute(f"SELECT m.id, m.cid, m.name FROM message m WHERE {where}", values).fetchall()
             if not rows:
                 break
             texts = []
-            for _, cid, name in rows:
+            for id, cid, name in rows:
+                tried.add(id - state.first)
                 try:
                     with open(f"{self._at}/cur/{plain(name)}", "rb", buffering=0) as file:
                         texts.append((cid, search_text(with_crlf(file.read()))))
@@ -84,32 +91,25 @@ class SearchableView(MailboxView):
                     continue  # renamed or removed by another program: its turn comes another time
             with self._index.write() as db:
                 self._index.texts.add(db, texts)
-            count, after = count + len(rows), rows[-1][0]
+            count += len(rows)
         return count
 
     def _scan(self, test: TextTest, uids: Sequence[int] | None) -> set[int]:
-        found: set[int] = set()
+        texts = self._index.texts
         with self._read(fresh=False) as (db, state):
-            spans, lost = self._spans(db, state, uids)
-            for first, behind, text, at in self._index.texts.read(db, spans):
-                found.update(_found(test, spans[first:behind], text, at))
-        if test.body:
-            lost += [span.uid for span in spans if not span.whole and span.uid not in found]
-        return found | self._read_through(test, lost)
-
-    def _spans(self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None) -> tuple[list[Span], list[int]]:
-        """Where the texts lie, in the order of the file, and the UIDs of messages without a kept text."""
-        where, values = chosen(db, state, uids)
-        query = (
-            "SELECT x.start, x.split, x.stop, x.whole, m.id - ? FROM message m LEFT JOIN text x ON x.cid = m.cid"
-            f" WHERE {where}"
-        )
-        rows = db.execute(query, (state.first, *values)).fetchall()
-        lost = [row[-1] for row in rows if row[0] is None]
-        if lost:
-            rows = [row for row in rows if row[0] is not None]
-        rows.sort()
-        return list(map(Span._make, rows)), lost
+            some, cids = self._columns(db, state, uids, ("uid", "cid"))
+            blocks = texts.blocks(db)
+            marks = _Marks(cids, blocks)
+            for block, words in texts.read(db, filter(marks.concern, blocks)):
+                try:
+                    for number in test.find(words):
+                        marks.found[block.cids[number]] = 1
+                except (LookupError, ValueError) as error:
+                    raise EOFError(f"a block is torn: {error}") from None
+            found = set(marks.holding(some))
+            cut = texts.cut(db)
+        lost = [*marks.missing(some), *(uid for uid, cid in zip(some, cids, strict=True) if cid in cut)]
+        return found | self._read_through(test, [uid for uid in lost if uid not in found])
 
     def _read_through(self, test: TextTest, uids: Sequence[int]) -> set[int]:
         found = set()
@@ -122,31 +122,31 @@ class SearchableView(MailboxView):
         return found
 
 
-def _found(test: TextTest, spans: list[Span], text: bytes, at: int) -> Iterator[int]:
-    """The UIDs of the messages of one block for which a test holds: looked for in all of them at once, for most hold
-    nothing."""
-    needle, header, body = test.needle, test.header, test.body
-    if not needle:
-        yield from (span.uid for span in spans)
-        return
-    starts = [span.start for span in spans]
-    place = text.find(needle, starts[0] - at)
-    while place >= 0:
-        behind = bisect_right(starts, at + place)
-        span = spans[behind - 1]
-        low, high = span.start if header else span.split, span.stop if body else span.split
-        if at + place < low:
-            place = text.find(needle, low - at)
-            continue
-        if at + place + len(needle) <= high and (test.sure is None or test.sure(_header(span, text, at))):
-            for other in reversed(spans[:behind]):
-                if other[:3] != span[:3]:
-                    break
-                yield other.uid  # of a copy: copies of a message have one text
-        if behind == len(spans):
-            return
-        place = text.find(needle, starts[behind] - at)
+class _Marks:
+    """Which messages, given by their content ids, are kept in blocks, and which of them hold what is looked for.
+    Copies of a message have one content id."""
 
+    def __init__(self, cids: Sequence[int], blocks: Sequence[Block]) -> None:
+        self._cids = cids
+        size = 1 + max((0, *cids, *(max(block.cids) for block in blocks)))
+        self._wanted, self._kept, self.found = (bytearray(size) for _ in range(3))
+        for cid in cids:
+            self._wanted[cid] = 1
+        for block in blocks:
+            if isinstance(block.cids, range):
+                self._kept[block.cids.start : block.cids.stop] = b"\1" * len(block.cids)
+            else:
+                for cid in block.cids:
+                    self._kept[cid] = 1
 
-def _header(span: Span, buffer: bytes, at: int) -> SearchText:
-    return SearchText(buffer[span.start - at : span.split - at].decode("utf-8", "replace"), "")
+    def concern(self, block: Block) -> bool:
+        """Whether a block holds one of the messages."""
+        return any(map(self._wanted.__getitem__, block.cids))
+
+    def missing(self, uids: Sequence[int]) -> Iterator[int]:
+        """The UIDs of the messages that are not kept, given those of all."""
+        return compress(uids, map(not_, map(self._kept.__getitem__, self._cids)))
+
+    def holding(self, uids: Sequence[int]) -> Iterator[int]:
+        """The UIDs of the messages that hold it."""
+        return compress(uids, map(self.found.__getitem__, self._cids))

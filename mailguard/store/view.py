@@ -21,6 +21,7 @@ from mailguard.store.snapshot import Changes, ExpungedError, Status
 from mailguard.store.standing import State, chosen
 
 _PART = 100  # of whose messages one part is worth the work on a roster of all of them
+_WITH_CONTENTS = IN_ROSTER | {"cid"}
 _READ = frozenset({"body", "preview"})  # not kept: made of the message when they are asked for
 COLUMNS = frozenset({*content.OWN, *content.TERMS, *_READ})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; ``about`` is the
@@ -103,13 +104,25 @@ class MailboxView(Described):
         """The same as one sequence for each column."""
         terms = [column for column in columns if column in content.TERMS]
         own = ["cid"] * bool(terms) + ["date"] * ("sent" in terms) + [each for each in columns if each not in terms]
-        rows = self._select(db, state, uids, own)
-        if not rows:
-            return [()] * len(columns)
-        found: dict[str, Sequence[Any]] = dict(zip(own, zip(*rows, strict=True), strict=True))
+        found = self._own(db, state, uids, own)
         if terms:
             found |= content.gather(db, found["cid"], found.get("date", ()), terms)
         return [found[column] for column in columns]
+
+    def _own(
+        self, db: sqlite3.Connection, state: State, uids: Sequence[int] | None, columns: Sequence[str]
+    ) -> dict[str, Sequence[Any]]:
+        """The same of columns of OWN, by name."""
+        many = uids is None or len(uids) * _PART >= state.messages
+        if many and _WITH_CONTENTS.issuperset(columns):
+            roster = self._roster(db, state)
+            query = "SELECT cid FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+            contents = roster.contents(
+                content.epoch(db), lambda uid: (cid for (cid,) in db.execute(query, (state.first + uid, state.last)))
+            )
+            return dict(zip(columns, roster.columns(uids, columns, contents), strict=True))
+        rows = self._select(db, state, uids, columns)
+        return dict(zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True))
 
     def _from_roster(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
         """None where it is not worth making the roster, or bringing it up to date."""
@@ -120,7 +133,7 @@ class MailboxView(Described):
             many = uids is None or len(uids) * _PART >= state.messages
             if not many and (known is None or not known.is_of(state)):
                 return None
-            return self._roster(db, state).rows(uids, columns)
+            return list(zip(*self._roster(db, state).columns(uids, columns), strict=True))
 
     def _with_read(self, uids: Sequence[int] | None, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         found = []

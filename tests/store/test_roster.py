@@ -21,7 +21,7 @@ KEYS: list[s.Key] = [
     s.Or(s.Flag("\\Deleted"), s.Uids(((2, 4), (7, 7)))), s.And((s.Uids(()), s.All())), s.Uids(((3, 99),)),
 ]  # fmt: skip
 steps = st.tuples(
-    st.sampled_from(("append", "+", "-", "expunge", "look")), st.integers(0, 1), st.sampled_from(FLAGS),
+    st.sampled_from(("append", "deliver", "+", "-", "expunge", "forget")), st.integers(0, 1), st.sampled_from(FLAGS),
     st.sets(st.integers(1, 9), min_size=1),
 )  # fmt: skip
 
@@ -43,19 +43,23 @@ def holds(key: s.Key, uid: int, flags: set[str]) -> bool:
             return True
 
 
-def check(box: Mailbox) -> None:
+def check(box: Mailbox, subjects: dict[int, str]) -> None:
     rows = [row[:2] for row in box.rows(None, ("uid", "flags", "date"))]  # from the index, for it has a date
     roster = box.roster()
     assert roster.uids == box.uids() == [uid for uid, _ in rows]
     assert box.rows(None, ("uid", "flags")) == rows
     for some in (roster.uids[1:], roster.uids[::2], [*roster.uids[:2], 99], [], [77]):
         wanted = [(f"{flags} \\Recent".lstrip(), uid) for uid, flags in rows if uid in some]
-        assert roster.rows(some, ("recent_flags", "uid")) == wanted
+        assert list(zip(*roster.columns(some, ("recent_flags", "uid")), strict=True)) == wanted
     for key in KEYS:
         assert find(box, key, 0) == [uid for uid, flags in rows if holds(key, uid, set(flags.split()))]
     sizes = dict(box.rows(None, ("uid", "size")))
     assert box.sorted_uids(None, [("size", True)]) == sorted(sizes, key=lambda uid: (-sizes[uid], uid))
+    assert box.rows(None, ("uid", "subject")) == [(uid, subjects[uid]) for uid in roster.uids]
     some = roster.uids[::2]
+    assert box.rows(some, ("subject", "uid", "flags")) == [(subjects[uid], uid, dict(rows)[uid]) for uid in some]
+    for text in set(subjects.values()):
+        assert find(box, s.Text(text), 0) == [uid for uid in roster.uids if subjects[uid] == text]
     assert box.sorted_uids(some, [("size", False)]) == sorted(some, key=lambda uid: (sizes[uid], uid))
 
 
@@ -65,18 +69,26 @@ def test_it_follows_every_change(changes: list[tuple[str, int, str, set[int]]]) 
     with tempfile.TemporaryDirectory() as folder:
         stores = [AccountStore(Path(folder) / "mail", Path(folder) / "index.db", host="mx") for _ in range(2)]
         boxes = [store.mailbox("INBOX") for store in stores]
+        subjects: dict[int, str] = {}
         for number, (what, who, flag, uids) in enumerate(changes):
-            box = boxes[who]
+            box, text = boxes[who], f"mail{number:02}"
+            mail = b"Subject: %b\r\n\r\n" % text.encode() + b"y" * (number * 7 % 5)
             if what == "append":
-                box.append([NewMessage([b"Subject: x\r\n\r\n" + b"y" * (number * 7 % 5)], (flag,))] * 2)
+                subjects |= dict.fromkeys(box.append([NewMessage([mail], (flag,))] * 2), text)
+            elif what == "deliver":
+                subjects[box.status().uid_next] = text
+                (Path(folder) / f"mail/cur/{number}.x:2,").write_bytes(mail)
+                box.refresh()
             elif what == "expunge":
                 box.remove(sorted(uids))
-            elif what != "look":
+            elif what == "forget":
+                stores[who].forget_descriptions()
+            else:
                 box.store(sorted(uids), what, [flag])
-            check(box)
+            check(box, subjects)
         for box, store in zip(boxes, stores, strict=True):
             box.refresh()
-            check(box)
+            check(box, subjects)
             store.close()
 
 
