@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, compress, islice
+from itertools import compress, islice
 from operator import not_
 
 from mailguard.protocol.imap.searchtext import SearchText, search_text

@@ -167,8 +167,10 @@ class MailboxView(Described):
             return known
         mailbox = state.id, state.uid_validity
         if known is None or known.mailbox != mailbox or not state.floor <= known.modseq < modseq:
-            query = f"SELECT id - ?, flags FROM {self._messages} m WHERE id BETWEEN ? AND ? ORDER BY id"
-            known = Roster.of(mailbox, modseq, db.execute(query, (state.first, state.first, state.last)).fetchall())
+            query = f"SELECT id - ?, flags, cid FROM {self._messages} m WHERE id BETWEEN ? AND ? ORDER BY id"
+            rows = db.execute(query, (state.first, state.first, state.last)).fetchall()
+            known = Roster.of(mailbox, modseq, [row[:2] for row in rows])
+            known.contents(content.epoch(db), lambda _: (row[2] for row in rows))
         else:
             changed = [(uid, flags) for uid, flags, _ in self._changed(db, state, known.modseq)]
             query = "SELECT id - ? FROM expunged WHERE id >> 32 = ? AND modseq > ?"
