@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mailguard.model.mime import Part, parse
@@ -126,7 +126,7 @@ def print_messages(client: Client, uids: Sequence[int], items: Sequence[Item]) -
         if len(rows) < len(some):
             trouble = _GONE
         if changes or recent:
-            rows = [_changed_row(row, changes, recent_at * recent, view) for row in rows]
+            rows = _changed_rows(rows, changes, recent_at * recent, view)
         numbered = zip(view.numbers([row[0] for row in rows]), rows, strict=True)
         if sections:
             for number, row in numbered:
@@ -142,15 +142,15 @@ def print_messages(client: Client, uids: Sequence[int], items: Sequence[Item]) -
     return trouble
 
 
-def _changed_row(
-    row: tuple[Any, ...], changes: list[tuple[int, Callable[[Any], Any]]], recent_at: int, view: View
-) -> tuple[Any, ...]:
-    values = list(row)
-    for at, change in changes:
-        values[at] = change(values[at])
-    if recent_at:
-        values[recent_at] = view.flags(row[0], row[recent_at])
-    return tuple(values)
+def _changed_rows(
+    rows: Sequence[tuple[Any, ...]], changes: list[tuple[int, Callable[[Any], Any]]], recent_at: int, view: View
+) -> list[tuple[Any, ...]]:
+    columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+    for at, change in changes if rows else ():
+        columns[at] = map(change, columns[at])
+    if recent_at and rows:
+        columns[recent_at] = list(map(view.flags, columns[0], columns[recent_at]))
+    return list(zip(*columns, strict=True))
 
 
 def _print_sections(

@@ -10,12 +10,14 @@ from mailguard.protocol.imap.mailboxname import encode_name
 from mailguard.protocol.imap.text import astring, quoted, utf8_quoted
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TWO = tuple(f"{number:02d}" for number in range(60))
 
 
 def internal_date(at: float) -> str:
     """``"01-Feb-2026 12:00:00 +0000"`` of a Unix time, in quotes."""
     days, seconds = divmod(int(at), 86_400)
-    return f'"{_day(days)} {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d} +0000"'
+    minutes, second = divmod(seconds, 60)
+    return f'"{_day(days)} {_TWO[minutes // 60]}:{_TWO[minutes % 60]}:{_TWO[second]} +0000"'
 
 
 @functools.lru_cache(maxsize=4096)
