@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import compress, islice
+from itertools import chain, compress, islice
 from operator import not_
 
 from mailguard.protocol.imap.searchtext import SearchText, search_text
 from mailguard.store.content import with_crlf
 from mailguard.store.inventory import plain
 from mailguard.store.snapshot import ExpungedError
-from mailguard.store.standing import chosen
+from mailguard.store.standing import State, chosen
 from mailguard.store.textpack import Block
 from mailguard.store.view import MailboxView
 from mailguard.store.wordblock import Needle, WordBlock
@@ -69,12 +71,13 @@ class SearchableView(MailboxView):
         return self.keep_texts(limit=limit)
 
     def keep_texts(self, uids: Sequence[int] | None = None, limit: int = 0) -> int:
-        """Reads the messages whose text is not kept yet, ``limit`` of them if given; returns how many. Raises
-        OSError."""
+        """Reads the messages, of ``uids`` if given, whose text is not kept yet, or ``limit`` of all; returns how many.
+        Raises OSError."""
         count, tried = 0, set[int]()
         while not limit or count < limit:
             with self._described(uids, "cid = 0") as (db, state):
-                some, cids = self._columns(db, state, uids, ("uid", "cid"))
+                # No roster is worth its memory where housekeeping looks at every mailbox.
+                some, cids = self._streamed(db, state) if limit else self._columns(db, state, uids, ("uid", "cid"))
                 kept = _Marks(cids, self._index.texts.blocks(db))
                 lacking = (uid for uid in kept.missing(some) if uid not in tried)
                 where, values = chosen(db, state, list(islice(lacking, min(limit or _BULK, _BULK))))
@@ -93,6 +96,12 @@ class SearchableView(MailboxView):
                 self._index.texts.add(db, texts)
             count += len(rows)
         return count
+
+    def _streamed(self, db: sqlite3.Connection, state: State) -> tuple[Sequence[int], Sequence[int]]:
+        """UIDs and content ids of all messages."""
+        query = "SELECT id - ?, cid FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
+        numbers = array("q", chain.from_iterable(db.execute(query, (state.first, state.first, state.last))))
+        return numbers[::2], numbers[1::2]
 
     def _scan(self, test: TextTest, uids: Sequence[int] | None) -> set[int]:
         texts = self._index.texts
