@@ -23,13 +23,14 @@ def adopt(path: Path, account: str | None, check: bool, move: bool, as_json: boo
     are, so no mail program loads anything again. Stop the old server first. The mail can be used after seconds; what
     is read after that makes lists and searches quick, and may be stopped. Without ACCOUNT, or with --check, nothing is
     changed."""
+    from mailguard.store.folder import FolderTree
     from mailguard.store.survey import survey
 
     path = path.resolve()
     loaded = load(config) if account and not check else None
     found = survey(path)
     rows = [
-        {"folder": f.name or "INBOX", "messages": f.messages, "uid_validity": f.uid_validity or None,
+        {"folder": (f.name and FolderTree.name_in(f.name)) or f.name or "INBOX", "messages": f.messages, "uid_validity": f.uid_validity or None,
          "next_uid": f.next_uid or None, "keywords": f.keywords}
         for f in found.folders
     ]  # fmt: skip
@@ -42,8 +43,10 @@ def adopt(path: Path, account: str | None, check: bool, move: bool, as_json: boo
         click.echo("nothing stands in the way", err=True)
         return
     owner = find_account(loaded, account)
-    _place(path, owner.maildir, move=move)
+    placed = _place(path, owner.maildir, move=move)
     with store_of(loaded, owner) as store:
+        if placed:
+            store.forget_index()  # it is of the Maildir that was there before
         names = store.names()
         count = sum(store.mailbox(name).status().messages for name in names)
         expected = sum(folder.messages for folder in found.folders)
@@ -55,9 +58,10 @@ def adopt(path: Path, account: str | None, check: bool, move: bool, as_json: boo
             read_ahead(store, bar)
 
 
-def _place(path: Path, maildir: Path, *, move: bool) -> None:
+def _place(path: Path, maildir: Path, *, move: bool) -> bool:
+    """Whether it was not in its place yet. Raises ClickException."""
     if maildir.resolve() == path:
-        return
+        return False
     if maildir.is_symlink() or (maildir.exists() and any(_messages(maildir))):
         raise fail(f"{maildir} holds mail already; import {path} instead, with `mailguard import maildir`")
     if maildir.exists():
@@ -67,6 +71,7 @@ def _place(path: Path, maildir: Path, *, move: bool) -> None:
         path.rename(maildir)
     else:
         maildir.symlink_to(path, target_is_directory=True)
+    return True
 
 
 def _messages(maildir: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def test_adopt_in_place(office: Office, foreign: Path) -> None:
     assert office.run("index", "verify")[1] == "the index says what the files say\n"
     code, told = office.run("adopt", foreign, "nobody@o.example")
     assert (code, "no account nobody@o.example" in told) == (1, True)
+
+
+def test_adopting_by_an_account_that_was_looked_at_before(office: Office, foreign: Path) -> None:
+    """No warning of a UIDVALIDITY that nobody has used, and folders by the names that clients see."""
+    with contextlib.closing(office.store()) as store:
+        assert store.mailbox("INBOX").uids() == []
+    maildir.create(foreign / ".B&APw-ro")
+    code, told = office.run("adopt", foreign, "ann@o.example")
+    assert (code, "Büro" in told, "Work/2026" in told, "UIDVALIDITY" in told) == (0, True, True, False), told
+    with contextlib.closing(office.store()) as store:
+        assert len(store.mailbox("INBOX").uids()) == 2
 
 
 def test_what_cannot_be_adopted_is_told(office: Office, tmp_path: Path) -> None:
