@@ -30,7 +30,8 @@ def adopt(path: Path, account: str | None, check: bool, move: bool, as_json: boo
     loaded = load(config) if account and not check else None
     found = survey(path)
     rows = [
-        {"folder": (f.name and FolderTree.name_in(f.name)) or f.name or "INBOX", "messages": f.messages, "uid_validity": f.uid_validity or None,
+        {"folder": (f.name and FolderTree.name_in(f.name)) or f.name or "INBOX",
+         "messages": f.messages, "uid_validity": f.uid_validity or None,
          "next_uid": f.next_uid or None, "keywords": f.keywords}
         for f in found.folders
     ]  # fmt: skip

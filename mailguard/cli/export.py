@@ -26,6 +26,8 @@ def export(account: str, folder: Path, form: str, only: tuple[str, ...], config:
     subscriptions), or one mbox file for each mailbox, with flags in Status fields."""
     if folder.exists():
         raise fail(f"{folder} exists already")
+    if only and form != "mbox":
+        raise click.UsageError("--mailbox goes with --format mbox: a Maildir is exported whole")
     with open_mail(config, account) as mail:
         count = _maildir(mail.store, folder) if form == "maildir" else _mbox(mail.store, folder, only)
     click.echo(f"{count} messages: {folder}")
@@ -52,7 +54,11 @@ def _mbox(store: AccountStore, folder: Path, only: tuple[str, ...]) -> int:
     from mailguard.store.mbox import write_message
     from mailguard.store.snapshot import ExpungedError
 
-    names = [name for name in store.names() if not only or name in only]
+    names = store.names()
+    for name in only:
+        if name not in names:
+            raise fail(f"there is no mailbox {name}; there are {', '.join(names)}")
+    names = list(dict.fromkeys(only)) or names
     folder.mkdir(mode=0o700, parents=True)
     count = 0
     with progress() as bar:

@@ -181,9 +181,13 @@ def messages_of(file: Path, folder: str) -> Iterator[tuple[str, bytes, float]]:
 
 
 def keywords_of(file: Path, folder: str) -> list[str]:
-    """The keywords of that mailbox, by letter."""
-    place = f"mail/{folder}/{uidlist.KEYWORDS}" if folder else f"mail/{uidlist.KEYWORDS}"
+    """The keywords of that mailbox, by letter. Raises BackupError, also where the backup holds no such mailbox."""
+    place = f"mail/{folder}/" if folder else "mail/"
+    there = False
     for member, data in read_backup(file):
-        if member.name == place:
+        if member.name == place + uidlist.KEYWORDS:
             return uidlist.parse_keywords(data.decode("utf-8", "replace"))
+        there = there or member.name.startswith(place)
+    if not there:
+        raise BackupError(f"{file} holds no mailbox of that name (it would be the folder {folder})")
     return []

@@ -179,6 +179,21 @@ def test_export_as_maildir_is_complete(office: Office, tmp_path: Path) -> None:
     assert not list((store.root / "tmp").iterdir())
 
 
+def test_a_mailbox_that_is_not_there_is_no_empty_one(office: Office, foreign: Path, tmp_path: Path) -> None:
+    office.run("adopt", foreign, "ann@o.example")
+    out, file = tmp_path / "out", tmp_path / "backup.tar"
+    code, told = office.run("export", "ann@o.example", out, "--format", "mbox", "--mailbox", "Werk")
+    assert (code, "there is no mailbox Werk; there are INBOX" in told) == (1, True), told
+    code, told = office.run("export", "ann@o.example", out, "--mailbox", "INBOX")
+    assert (code, "a Maildir is exported whole" in told) == (2, True), told
+    assert not out.exists()
+    office.run("backup", "ann@o.example", file)
+    code, told = office.run("restore", file, "ann@o.example", "--mailbox", "Werk")
+    assert (code, "holds no mailbox of that name" in told) == (1, True), told
+    with contextlib.closing(office.store()) as store:
+        assert "Restored/Werk" not in store.names()
+
+
 def test_backup_and_restore(office: Office, tmp_path: Path) -> None:
     store = office.store()
     inbox = store.mailbox("INBOX")
