@@ -20,6 +20,7 @@ from mailguard.store.roster import Rosters
 from mailguard.store.textpack import TextPack
 
 VERSION = 8
+_OTHER = "index of version"
 _CHECK = 0.2  # seconds between two looks whether the file is still in its place
 _SCHEMA = """
 CREATE TABLE mailbox (
@@ -120,7 +121,9 @@ class Index:
             self._throw_away(reason)
 
     def _throw_away(self, reason: str) -> None:
-        if reason and self._log is not None:
+        if self._log is not None and reason.startswith(_OTHER):
+            self._log.info("the index is that of another version of mailguard and made anew", path=str(self.path))
+        elif self._log is not None and reason:
             self._log.warning("the index is torn and made anew", path=str(self.path), reason=reason)
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -259,7 +262,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
         if version not in (0, VERSION):
-            raise sqlite3.DatabaseError(f"index of version {version}")
+            raise sqlite3.DatabaseError(f"{_OTHER} {version}")
     except BaseException:
         connection.close()
         raise

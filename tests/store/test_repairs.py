@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -116,6 +118,16 @@ def test_a_torn_index(account: AccountStore, inbox: Mailbox, log: Any, tmp_path:
     assert inbox.uids() == [1, 2, 3]
     assert inbox.rows(None, ("uid", "flags")) == before
     assert log.says("the index is torn and made anew")
+
+
+def test_the_index_of_another_version_is_not_called_torn(
+    account: AccountStore, inbox: Mailbox, log: Any, tmp_path: Path
+) -> None:
+    account.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.db")) as db:
+        db.execute("PRAGMA user_version=1")
+    assert inbox.uids() == [1, 2, 3]
+    assert [text for text, _ in log.lines] == ["the index is that of another version of mailguard and made anew"]
 
 
 def test_kept_text_that_is_cut_off(inbox: Mailbox, log: Any, tmp_path: Path) -> None:
