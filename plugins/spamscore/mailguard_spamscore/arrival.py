@@ -16,13 +16,15 @@ _MAX_BODY = 256 * 1024
 _FROM = re.compile(r"from\s+(\S+)(?:\s+\((?:(\S+)\s+)?\[(?:IPv6:)?([^\]\s]+)\]\))?")
 _SIGNED_IN = re.compile(r"\bwith\s+(?:UTF8)?(?:ESMTP|SMTP|LMTP)S?A\b")
 _RESULT = re.compile(r"\b(spf|dkim|dmarc|arc|iprev)=([a-z]+)")
+_LISTED = re.compile(r"\s*\w+\s+\([^)]{1,60};\s+dnsbl=listed\)")
 _OURS = (b"return-path", b"delivered-to", b"authentication-results", b"x-mailguard", b"received-spf", b"x-original-to")
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
     """The way a message came in here: the client's ``helo`` and ``ip``, whether one of our users was signed in, when
-    (Unix time, None unless it is read from a delivered file), and what checks of the sender found, by method."""
+    (Unix time, None unless it is read from a delivered file), and what the checks found, by method (for block lists
+    ``dnsbl``)."""
 
     helo: str = ""
     ip: str = ""
@@ -44,6 +46,8 @@ def hop(stored: bytes, hostname: str) -> Hop:
     words: dict[str, str] = {}
     for piece in pieces[:own]:
         name, _, value = piece.decode("ascii", "replace").partition(":")
+        if name.strip().lower() == "x-mailguard-spam" and _LISTED.match(value):
+            words["dnsbl"] = "listed"
         if name.strip().lower() == "authentication-results" and value.strip().lower().startswith(hostname.lower()):
             for method, result in _RESULT.findall(value):
                 if words.get(method) != "pass":

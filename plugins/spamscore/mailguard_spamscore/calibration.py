@@ -34,10 +34,10 @@ PROVEN_LINE = 1.4
 ARCHIVE_LINE = 2.3
 """With an archive learnt that has ARCHIVE_HAM ham of the message's kind; ARCHIVE_STEP more for each factor of e fewer,
 as much less for each factor more."""
-ARCHIVE_STEP = 0.45
-STRANGER = 0.75
+ARCHIVE_STEP = 0.42
+STRANGER = 0.32
 """So much more for senders whose mail nobody here wanted before."""
-STRANGE = 2.0
+STRANGE = 1.9
 """So much more for messages as strange as can be."""
 ARCHIVE_HAM = 1000.0
 HIGHEST_LINE = 9.0

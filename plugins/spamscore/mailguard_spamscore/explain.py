@@ -70,8 +70,8 @@ def explain(judge: Judge, seen: Seen, account: str = "", *, most: int = 10) -> l
     words = [model.tables["words"] for model in models]
     reasons += _of_words(seen, words, 1 / max(1, len(seen.numbers.words)) ** 0.5, most)
     tags = [model.tables["tags"] for model in models]
-    count = len(seen.numbers.tags) + len(seen.numbers.local)
-    reasons += _of_tags([*seen.features.tags, *seen.features.local], tags, 1 / max(1, count) ** 0.5, most)
+    for found in ([*seen.features.tags, *seen.features.local], seen.features.dress):
+        reasons += _of_tags(found, tags, 1 / max(1, len(found)) ** 0.5, most)
     best: dict[str, Reason] = {}
     for reason in reasons:
         if abs(reason.weight) >= _LEAST and abs(reason.weight) > abs(best.get(reason.text, Reason(0, "")).weight):

@@ -13,7 +13,7 @@ from zlib import crc32
 from .token import MAX_GRAM, MAX_WORDS, Features
 
 WORD_BITS, TAG_BITS, GRAM_BITS = 16, 17, 16
-FEATURE_SET = 4
+FEATURE_SET = 5
 """Raised whenever the meaning of a number changes: model files of another set are rebuilt from the journal."""
 
 Spoken = tuple["array[int]", "array[int]"]
@@ -32,11 +32,12 @@ _LOW_LANES = _lanes(_FULL, MAX_GRAM // 8 + 1)
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Distinct table numbers of one message: of words and word pairs, of tags any server sees alike, of what is
-    local to this server (same table as the tags), of 4-grams."""
+    """Distinct table numbers of one message: of words and word pairs; of tags any server sees alike, those of
+    the header, those of links and make-up, and what is local to this server (one table for all tags); of 4-grams."""
 
     words: list[int]
     tags: list[int]
+    dress: list[int]
     local: list[int]
     grams: list[int]
 
@@ -84,6 +85,7 @@ def index(features: Features, spoken: Spoken) -> Indexed:
     return Indexed(
         list(set(single).union(paired)),
         tag_numbers(features.tags),
+        tag_numbers(features.dress),
         tag_numbers(features.local),
         gram_numbers(features.gram),
     )

@@ -14,7 +14,7 @@ from threading import Lock
 
 from .calibration import JUNK_POINTS, UNSURE_POINTS, Line, line, note, unproven
 from .index import Indexed, Spoken, index, spoken_numbers
-from .kind import kind_of
+from .kind import KINDS, kind_of
 from .learner import Manner, Score, learn_personal, learn_shared, score
 from .model import GLOBAL, PERSONAL, Layout, Model, ModelError
 from .name import Signals
@@ -28,7 +28,8 @@ _MAX_OPEN = 64
 _MAX_PLACES = 1000
 _MOMENT = 1.0  # seconds
 _LEAST_PRIOR = 0.4
-_DOUBTED_PRIOR = 0.2
+_DOUBTED_PRIOR = 0.3
+_DOUBTED_TAUGHT_PRIOR = 0.6
 _PRIOR_HALF = 100.0
 _UNSAFE = re.compile(r"[^a-z0-9.@_+=-]")
 
@@ -171,7 +172,8 @@ class Judge:
         score (log-odds) this message had when it arrived, if it did. ``count`` False is for pressing the same
         lesson home: it enters neither counts nor the sample."""
         personal = self.personal(account, create=True) if account else None
-        manner = Manner(self.prior_share(personal), unproven(self.shared, personal))
+        doubt = unproven(self.shared, personal)
+        manner = Manner(self.prior_share(personal, taught=True), doubt)
         if personal:
             with personal.writing():
                 if arrived is not None:
@@ -185,13 +187,12 @@ class Judge:
 
     def uncount(self, account: str, label: int, numbers: Indexed) -> None:
         """Takes one message of this label out of the counts: it was relabelled or forgotten."""
-        kind = kind_of(numbers)
+        kind = label * len(KINDS) + kind_of(numbers)
         for model in (self.personal(account), self.shared):
             if model:
                 with model.writing():
                     model.counts[label] = max(0.0, model.counts[label] - 1)
-                    if not label:
-                        model.kinds[kind] = max(0.0, model.kinds[kind] - 1)
+                    model.kinds[kind] = max(0.0, model.kinds[kind] - 1)
 
     def clear(self, account: str) -> None:
         """Starts an account's model from nothing; that of all (``""``) if it was taught since it was begun, so that a
@@ -201,13 +202,16 @@ class Judge:
             with model.writing():
                 model.clear()
 
-    def prior_share(self, personal: Model | None) -> float:
-        """How much of the rules' weights counts: all while nothing is learnt, less and less as ham and spam are, and
-        more of it as long as what was learnt is doubted."""
+    def prior_share(self, personal: Model | None, *, taught: bool = False) -> float:
+        """How much of the rules' weights counts: all while nothing is learnt, less and less as ham and spam are. As
+        long as what was learnt is doubted, a lesson (``taught``) leaves more to the rules than a judgement does: what
+        an archive happens to have beside them is not learnt in their place, and mail that is new is not junked by them.
+        """
         known = min(self.shared.ham, self.shared.spam)
         if personal:
             known = max(known, min(personal.ham, personal.spam))
-        least = _LEAST_PRIOR + _DOUBTED_PRIOR * unproven(self.shared, personal)
+        doubted = _DOUBTED_TAUGHT_PRIOR if taught else _DOUBTED_PRIOR
+        least = _LEAST_PRIOR + (doubted - _LEAST_PRIOR) * unproven(self.shared, personal)
         return least + (1 - least) / (1 + known / _PRIOR_HALF)
 
     def close(self) -> None:

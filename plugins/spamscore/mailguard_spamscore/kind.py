@@ -17,4 +17,4 @@ def kind_of(numbers: Indexed) -> int:
     """The kind as a position in ``KINDS``. Read off the numbers, so that it is known of a remembered message, too."""
     if not _CONVERSATION.isdisjoint(numbers.tags):
         return CONVERSATION
-    return PLAIN if _HTML.isdisjoint(numbers.tags) else HTML
+    return PLAIN if _HTML.isdisjoint(numbers.dress) else HTML

@@ -2,12 +2,14 @@
 
 The score is in log-odds. The global model sees what any server would see alike (words, tags, 4-grams) and learns on
 its own score. The personal model sees the same and what is local to this server; it learns on the sum of both, so
-that it takes up what the global model gets wrong, and its part is bounded. Each table is a regression of its own with
-binary features scaled to unit length; a lesson is one AdaGrad step, taken only while the message is on the wrong side
-or inside a margin. After each lesson remembered ones are rehearsed.
+that it takes up what the global model gets wrong, and its part is bounded. Words, tags of the header, tags of what the
+text comes in (links, HTML) and 4-grams are a regression each, with binary features scaled to unit length: HTML that
+says one thing with two hundred tags says it no louder, and drowns no header. A lesson is one AdaGrad step, taken only
+while the message is on the wrong side or inside a margin. After each lesson remembered ones are rehearsed.
 
-Until enough mail was scored as it arrived and confirmed, what was learnt is doubted. Ham weighs more then, and what
-was learnt far from the message at hand less: the more of its tags and local marks no lesson of the account ever had.
+Until enough mail was scored as it arrived and confirmed, what was learnt is doubted. Ham weighs more then, most where
+an archive has little of it beside the spam of its kind, so that a kind of mail is no evidence by itself; and what was
+learnt far from the message at hand weighs less: the more of its tags and local marks no lesson of the account ever had.
 """
 
 from __future__ import annotations
@@ -17,20 +19,27 @@ from dataclasses import dataclass
 from math import exp, sqrt, tanh
 
 from .index import Indexed
-from .kind import kind_of
+from .kind import KINDS, kind_of
 from .model import Model, Table
 from .rehearsal import Kept, keep, recall
 
 HAM_MARGIN = 2.0
 SPAM_MARGIN = 4.0
-EPSILON = 0.01
+EPSILON = 0.003
 HAM_WEIGHT = 1.7
 """A ham message counts as much as so many spam: what is wrongly junked costs more."""
 DOUBTED_HAM_MARGIN, DOUBTED_HAM_WEIGHT = 3.0, 3.0
 """The same as long as what was learnt is doubted: an archive never has enough wanted mail of senders yet to come."""
-SHARED_RATES = (0.35, 0.35, 0.35)
-PERSONAL_RATES = (0.25, 0.25, 0.15)
-"""For words, tags and 4-grams."""
+RARE_HAM = 4.0
+"""While doubted, ham weighs up to so many times more where its kind was mostly junk."""
+_RARE_COUNT = 20.0
+LEFT_OUT = 0.2
+"""While doubted, this part of the lessons is taught without words, without tags or without 4-grams, so that none of
+them is learnt only as company of the others."""
+_LEAVABLE = ((0,), (1, 2), (3,))
+SHARED_RATES = (0.35, 0.35, 0.35, 0.35)
+PERSONAL_RATES = (0.25, 0.25, 0.25, 0.15)
+"""For words, tags of the header, tags of links and make-up, 4-grams."""
 PERSONAL_BOUND = 5.0
 """The personal model's part of the score stays within plus and minus this many log-odds."""
 OWN_LESSONS = 10
@@ -110,15 +119,20 @@ class Group:
 
 
 def shared_groups(model: Model, numbers: Indexed) -> list[Group]:
-    """The message in the tables of the global model: words, tags, 4-grams."""
-    found = numbers.words, numbers.tags, numbers.grams
-    return list(map(Group, model.tables.values(), found, SHARED_RATES))
+    """The message in the tables of the global model: words, tags of the header, of links and make-up, 4-grams."""
+    found = numbers.words, numbers.tags, numbers.dress, numbers.grams
+    return list(map(Group, _tables(model), found, SHARED_RATES))
 
 
 def personal_groups(model: Model, numbers: Indexed) -> list[Group]:
-    """The message in the tables of a personal model: words, tags and what is local, 4-grams."""
-    found = numbers.words, numbers.tags + numbers.local, numbers.grams
-    return list(map(Group, model.tables.values(), found, PERSONAL_RATES))
+    """The message in the tables of a personal model: as in the global one, and what is local beside the header."""
+    found = numbers.words, numbers.tags + numbers.local, numbers.dress, numbers.grams
+    return list(map(Group, _tables(model), found, PERSONAL_RATES))
+
+
+def _tables(model: Model) -> tuple[Table, Table, Table, Table]:
+    words, tags, grams = model.tables.values()
+    return words, tags, tags, grams
 
 
 def _sum(groups: list[Group]) -> float:
@@ -129,9 +143,10 @@ def _bounded(value: float, bound: float = PERSONAL_BOUND) -> float:
     return bound * tanh(value / bound)
 
 
-def strangeness(tags: Group) -> float:
+def strangeness(tags: Group, dress: Group) -> float:
     """From 0, as familiar as mail learnt from, to 1: how far off a message is by how many of its tags are new."""
-    new = tags.weights().count(0.0) / (len(tags.found) or 1)
+    unknown = tags.weights().count(0.0) + dress.weights().count(0.0)
+    new = unknown / (len(tags.found) + len(dress.found) or 1)
     return min(1.0, max(0.0, (new - FAMILIAR) / (STRANGE - FAMILIAR)))
 
 
@@ -147,27 +162,36 @@ def score(
     """The score of a message. ``prior`` is what the rules say before anything was learnt; ``doubt`` from 0 to 1 is how
     much strangeness takes away; ``line`` is the score from which on it is junk."""
     groups = shared_groups(shared, numbers)
-    words, tags, grams = [group.sum() for group in groups]
+    words, tags, dress, grams = [group.sum() for group in groups]
     mine = personal_groups(personal, numbers) if personal else groups
     own = _bounded(_sum(mine)) if personal else 0.0
-    lost = doubt * strangeness(mine[1]) if doubt else 0.0
+    lost = doubt * strangeness(mine[1], mine[2]) if doubt else 0.0
     if lost:
         trust = 1 - lost * (1 - STRANGE_TAGS)
-        tags, own = tags * trust, own * trust
+        tags, dress, own = tags * trust, dress * trust, own * trust
         grams *= 1 - lost * (1 - STRANGE_GRAMS)
-    common = words + tags + grams
+    common = words + tags + dress + grams
     if personal is None or personal.counts[2] < OWN_LESSONS:
         common = _bounded(common, min(STRANGER_BOUND, STRANGER_SHARE * line))
     return Score(common, own, prior, lost)
 
 
-def _error(total: float, label: int, doubt: float) -> float:
+def rarity(model: Model, kind: int) -> float:
+    """How many times more spam than ham a kind of mail has, beside all mail learnt; from 1 to RARE_HAM."""
+    ham, spam = model.kinds[kind] + _RARE_COUNT, model.kinds[len(KINDS) + kind] + _RARE_COUNT
+    return max(1.0, min(RARE_HAM, spam / ham * (model.ham + _RARE_COUNT) / (model.spam + _RARE_COUNT)))
+
+
+def _error(model: Model, total: float, kept: Kept, doubt: float) -> float:
     """How far the probability is off, 0.0 when the message is on its side by the margin."""
-    if label:
+    if kept.label:
         return 0.0 if total >= SPAM_MARGIN else 1 / (1 + exp(max(-30.0, total)))
     if -total >= HAM_MARGIN + doubt * (DOUBTED_HAM_MARGIN - HAM_MARGIN):
         return 0.0
-    return -(HAM_WEIGHT + doubt * (DOUBTED_HAM_WEIGHT - HAM_WEIGHT)) / (1 + exp(-min(30.0, total)))
+    weight = HAM_WEIGHT + doubt * (DOUBTED_HAM_WEIGHT - HAM_WEIGHT)
+    if doubt:
+        weight *= rarity(model, kind_of(kept.numbers)) ** doubt
+    return -weight / (1 + exp(-min(30.0, total)))
 
 
 def _step(groups: list[Group], error: float, share: float) -> bool:
@@ -177,16 +201,26 @@ def _step(groups: list[Group], error: float, share: float) -> bool:
     return bool(error)
 
 
-def _teach_shared(model: Model, kept: Kept, manner: Manner) -> bool:
-    groups = shared_groups(model, kept.numbers)
+def _left_out(doubt: float, chance: random.Random) -> tuple[int, ...]:
+    """The places of the groups that one lesson does without."""
+    return chance.choice(_LEAVABLE) if doubt and chance.random() < doubt * LEFT_OUT else ()
+
+
+def _without(groups: list[Group], left_out: tuple[int, ...]) -> list[Group]:
+    return [group for i, group in enumerate(groups) if i not in left_out] if left_out else groups
+
+
+def _teach_shared(model: Model, kept: Kept, manner: Manner, chance: random.Random) -> bool:
+    groups = _without(shared_groups(model, kept.numbers), _left_out(manner.doubt, chance))
     total = _sum(groups) + kept.prior * manner.rules
-    return _step(groups, _error(total, kept.label, manner.doubt), kept.share)
+    return _step(groups, _error(model, total, kept, manner.doubt), kept.share)
 
 
-def _teach_personal(model: Model, shared: Model, kept: Kept, manner: Manner) -> bool:
-    groups = personal_groups(model, kept.numbers)
-    others = _sum(shared_groups(shared, kept.numbers)) + kept.prior * manner.rules
-    return _step(groups, _error(others + _bounded(_sum(groups)), kept.label, manner.doubt), 1.0)
+def _teach_personal(model: Model, shared: Model, kept: Kept, manner: Manner, chance: random.Random) -> bool:
+    left_out = _left_out(manner.doubt, chance)
+    groups = _without(personal_groups(model, kept.numbers), left_out)
+    others = _sum(_without(shared_groups(shared, kept.numbers), left_out)) + kept.prior * manner.rules
+    return _step(groups, _error(model, others + _bounded(_sum(groups)), kept, manner.doubt), 1.0)
 
 
 def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) -> list[Kept]:
@@ -198,23 +232,22 @@ def _remember(model: Model, kept: Kept, chance: random.Random, *, news: bool) ->
         keep(model, kept, held, chance)
         model.counts[4] = held + 1
     model.counts[kept.label] += 1
-    if not kept.label:
-        model.kinds[kind_of(kept.numbers)] += 1
+    model.kinds[kept.label * len(KINDS) + kind_of(kept.numbers)] += 1
     model.counts[2] = lessons + 1
     return [old for old in drawn if old]
 
 
 def learn_shared(model: Model, kept: Kept, manner: Manner, *, chance: random.Random, count: bool = True) -> None:
     """One lesson of the global model. The caller holds ``model.writing``."""
-    news = _teach_shared(model, kept, manner)
+    news = _teach_shared(model, kept, manner, chance)
     for old in _remember(model, kept, chance, news=news) if count else ():
-        _teach_shared(model, old, manner)
+        _teach_shared(model, old, manner, chance)
 
 
 def learn_personal(
     model: Model, shared: Model, kept: Kept, manner: Manner, *, chance: random.Random, count: bool = True
 ) -> None:
     """The same for a personal model. The caller holds its ``writing``."""
-    news = _teach_personal(model, shared, kept, manner)
+    news = _teach_personal(model, shared, kept, manner, chance)
     for old in _remember(model, kept, chance, news=news) if count else ():
-        _teach_personal(model, shared, old, manner)
+        _teach_personal(model, shared, old, manner, chance)

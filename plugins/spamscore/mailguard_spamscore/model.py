@@ -107,7 +107,7 @@ class Model:
         self._view = memoryview(self._map)
         # ham, spam learnt; lessons; ham confirmed after arrival; kept for rehearsal; spam confirmed
         self.counts = self._view[64:128].cast("d")
-        self.kinds = self._view[128 : 128 + 8 * len(KINDS)].cast("d")  # ham learnt of each kind
+        self.kinds = self._view[128 : 128 + 16 * len(KINDS)].cast("d")  # ham learnt of each kind, then spam
         self.ham_bins = self._view[1024 : 1024 + 8 * BINS].cast("d")
         self.spam_bins = self._view[1024 + 8 * BINS : 1024 + 16 * BINS].cast("d")
         self.tables: dict[str, Table] = {}

@@ -112,7 +112,9 @@ class SpamScore:
         if finding is None:
             return []
         reasons = "; ".join(f"{points:+.1f} {text}" for points, text in finding.reasons[:5])
-        value = f"{finding.word} ({finding.points:+.1f} of 6 points){': ' + reasons if reasons else ''}"
+        # Block lists have no method of Authentication-Results (RFC 8601): what they said is kept here, for ``explain``.
+        listed = "; dnsbl=listed" if verdict.findings.word("dnsbl") == "listed" else ""
+        value = f"{finding.word} ({finding.points:+.1f} of 6 points{listed}){': ' + reasons if reasons else ''}"
         return [("X-Mailguard-Spam", value.encode("ascii", "replace").decode("ascii")[:700])]
 
     @hookimpl

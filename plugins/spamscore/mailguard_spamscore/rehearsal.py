@@ -11,12 +11,12 @@ from array import array
 from dataclasses import dataclass
 from zlib import crc32
 
-from .index import Indexed
+from .index import FEATURE_SET, Indexed
 from .model import SLOT, Model
 
-_HEAD = struct.Struct("<IBBHffHHHH")  # crc, label, flags, size in octets, share, prior, four counts
-_CODES = "HIIH"
-_MOST_TAGS = 500
+_HEAD = struct.Struct("<IBBHff5H")  # crc, label, feature set, size in octets, share, prior, five counts
+_CODES = "HIIIH"
+_MOST_TAGS = 320
 _ROOM = SLOT - _HEAD.size
 
 
@@ -34,22 +34,21 @@ class Kept:
 def pack(kept: Kept) -> bytes:
     """One slot's octets. What does not fit is thinned out evenly."""
     numbers = kept.numbers
-    lists = [numbers.words, numbers.tags[:_MOST_TAGS], numbers.local[:_MOST_TAGS], numbers.grams]
-    room = _ROOM - 4 * (len(lists[1]) + len(lists[2]) + 1)
-    step = -(-2 * (len(lists[0]) + len(lists[3])) // room)
-    if step > 1:
-        lists[0], lists[3] = lists[0][::step], lists[3][::step]
+    tags = [found[:_MOST_TAGS] for found in (numbers.tags, numbers.dress, numbers.local)]
+    room = _ROOM - 4 * (sum(map(len, tags)) + 1)
+    step = max(1, -(-2 * (len(numbers.words) + len(numbers.grams)) // room))
+    lists = [numbers.words[::step], *tags, numbers.grams[::step]]
     body = b"".join([struct.pack(f"<{len(found)}{code}", *found) for code, found in zip(_CODES, lists, strict=True)])
-    head = _HEAD.pack(0, kept.label, 0, len(body), kept.share, kept.prior, *map(len, lists))
+    head = _HEAD.pack(0, kept.label, FEATURE_SET, len(body), kept.share, kept.prior, *map(len, lists))
     rest = head[4:] + body
     return crc32(rest).to_bytes(4, "little") + rest
 
 
 def unpack(slot: memoryview) -> Kept | None:
-    """What a slot holds, None when it is empty or was half written when the machine stopped."""
-    crc, label, _, size, share, prior, *counts = _HEAD.unpack_from(slot)
+    """What a slot holds, None when it is empty, of another feature set, or was half written when a crash came."""
+    crc, label, feature_set, size, share, prior, *counts = _HEAD.unpack_from(slot)
     at = _HEAD.size
-    if not crc or at + size > len(slot) or crc32(slot[4 : at + size]) != crc:
+    if not crc or feature_set != FEATURE_SET or at + size > len(slot) or crc32(slot[4 : at + size]) != crc:
         return None
     lists = []
     for code, count in zip(_CODES, counts, strict=True):

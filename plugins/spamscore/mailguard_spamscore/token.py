@@ -43,10 +43,12 @@ class Url:
 
 @dataclass(slots=True)
 class Features:
-    """All that the learners are given. `words` keep their order; the other lists are sets in all but name."""
+    """All that the learners are given. `words` keep their order; the other lists are sets in all but name. `dress` are
+    the tags of what the text comes in: links, parts, HTML."""
 
     words: list[bytes]
     tags: list[bytes]
+    dress: list[bytes]
     local: list[bytes]
     gram: bytes
     tree: Tree
@@ -166,12 +168,13 @@ def extract(raw: bytes) -> Features:
     sender = registered(address_of(tree.first(b"from")[:1000])[2])
     words = words_of(subject + b" . " + seen.text[:_WORD_TEXT], MAX_WORDS)
     urls = [split_url(u) for u in list(dict.fromkeys(seen.urls))[:MAX_URLS]]
-    tags = header_tokens(tree, subject, words_of) + url_tokens(urls, sender) + shape_tokens(tree, seen)
+    tags = header_tokens(tree, subject, words_of)
+    dress = url_tokens(urls, sender) + shape_tokens(tree, seen)
     heads = [tree.first(n)[:160] for n in (b"from", b"reply-to")]
     heads += [subject[:160]]
     heads += [tree.first(n)[:160] for n in (b"x-mailer", b"user-agent", b"content-type", b"content-transfer-encoding")]
     gram = b"\n".join(heads) + b"\n" + beginning(seen.text[:4000])
-    return Features(words, tags, local_tokens(tree), gram[:MAX_GRAM], tree, seen, urls)
+    return Features(words, tags, dress, local_tokens(tree), gram[:MAX_GRAM], tree, seen, urls)
 
 
 def beginning(text: bytes) -> bytes:

@@ -20,8 +20,8 @@ from mailguard_spamscore.calibration import (
     line,
 )
 from mailguard_spamscore.judge import Judge
-from mailguard_spamscore.kind import CONVERSATION, HTML, PLAIN, kind_of
-from mailguard_spamscore.learner import score
+from mailguard_spamscore.kind import CONVERSATION, HTML, KINDS, PLAIN, kind_of
+from mailguard_spamscore.learner import RARE_HAM, rarity, score, shared_groups
 from mailguard_spamscore.rehearsal import pack, unpack
 from mailguard_spamscore.rule import load_rules
 
@@ -61,12 +61,12 @@ def test_wanted_mail_is_counted_by_kind_and_uncounted(judge):
         judge.learn(judge.kept(judge.look(fill(form, number)), 0), ANN)
     judge.learn(judge.kept(judge.look(fill(LEAFLET, 9)), 1), ANN)
     for model in (judge.shared, judge.personal(ANN)):
-        assert list(model.kinds) == [2, 1, 1]
+        assert list(model.kinds) == [2, 1, 1, 0, 0, 1]
     judge.uncount(ANN, 0, judge.look(fill(LETTER, 2)).numbers)
     judge.uncount(ANN, 1, judge.look(fill(LEAFLET, 9)).numbers)
-    assert list(judge.shared.kinds) == [2, 0, 1]
+    assert list(judge.shared.kinds) == [2, 0, 1, 0, 0, 0]
     judge.clear(ANN)
-    assert list(judge.personal(ANN).kinds) == [0, 0, 0]
+    assert not any(judge.personal(ANN).kinds)
 
 
 def test_the_fewer_ham_of_its_kind_the_higher_the_line():
@@ -103,10 +103,36 @@ def test_doubted_lessons_press_ham_harder_and_keep_more_of_the_rules(judge):
             personal.counts[5] = 500
         for letter in letters:
             judge.learn(replace(letter, share=0.0), ANN, arrived=arrived)
-        rules.append(judge.prior_share(personal))
+        rules.append((judge.prior_share(personal, taught=True), judge.prior_share(personal)))
         pressed.append(judge.judge(judge.look(fill(LETTER, 30)), ANN).score.personal)
     assert pressed[0] < pressed[1] < 0
-    assert rules[0] > rules[1]
+    (taught, judged), (later_taught, later_judged) = rules
+    assert taught > later_taught == later_judged > judged
+
+
+def test_wanted_mail_of_a_kind_that_was_mostly_junk_weighs_more(judge):
+    model = judge.shared
+    assert rarity(model, HTML) == 1.0
+    model.counts[0], model.counts[1] = 2000, 1000
+    model.kinds[HTML], model.kinds[len(KINDS) + HTML] = 100, 800
+    model.kinds[PLAIN], model.kinds[len(KINDS) + PLAIN] = 1900, 200
+    assert rarity(model, PLAIN) == 1.0
+    assert rarity(model, HTML) == RARE_HAM
+    model.kinds[HTML] = 800
+    assert 1.9 < rarity(model, HTML) < 2.0  # half of it wanted, where two thirds of all mail are
+
+
+def test_much_markup_does_not_drown_the_header(judge):
+    for number in range(60):
+        judge.learn(judge.kept(judge.look(fill(LEAFLET, number)), 1), ANN)
+        judge.learn(judge.kept(judge.look(fill(LETTER, 1000 + number)), 0), ANN)
+    seen = judge.look(fill(LEAFLET, 5)).numbers
+    words, tags, dress, grams = shared_groups(judge.shared, seen)
+    assert dress.sum() > 0
+    doubled = replace(seen, dress=seen.dress * 4)
+    same, header, louder, text = shared_groups(judge.shared, doubled)
+    assert louder.sum() == pytest.approx(2 * dress.sum())
+    assert [same.sum(), header.sum(), text.sum()] == [words.sum(), tags.sum(), grams.sum()]
 
 
 def test_doubt_goes_as_arrivals_stand(judge):

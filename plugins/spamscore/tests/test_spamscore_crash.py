@@ -157,7 +157,7 @@ def test_garbage_in_the_weights_never_decides(tmp_path):
 
 
 def test_a_torn_rehearsal_slot_is_passed_over():
-    kept = Kept(Indexed([1, 2, 65535], [5], [6, 131071], [7, 65535]), 1, 0.3, 2.5)
+    kept = Kept(Indexed([1, 2, 65535], [5], [8, 9], [6, 131071], [7, 65535]), 1, 0.3, 2.5)
     slot = bytearray(pack(kept).ljust(SLOT, b"\0"))
     again = unpack(memoryview(slot))
     assert again is not None
@@ -172,7 +172,7 @@ def test_a_torn_rehearsal_slot_is_passed_over():
 
 def test_what_does_not_fit_a_slot_is_thinned_out():
     many = list(range(4000))
-    slot = pack(Kept(Indexed(many, many, many, many), 0))
+    slot = pack(Kept(Indexed(many, many, many, many, many), 0))
     assert len(slot) <= SLOT
     again = unpack(memoryview(slot))
     assert again is not None

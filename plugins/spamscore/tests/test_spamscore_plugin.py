@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailguard.plugin import Accepted, Finding, Moved
+from mailguard.plugin import Accepted, Action, Finding, Findings, Moved, Verdict
 from mailguard.testing import Harness, make_envelope, make_message, make_session
 from mailguard_spamscore import spamscore
 
@@ -93,8 +93,6 @@ def test_other_checks_count(bench):
 
 
 def test_the_header_says_why(bench):
-    from mailguard.plugin import Action, Findings, Verdict
-
     finding = Finding("unsure", points=4.0, reasons=((2.0, "a link goes to a bare address, 203.0.113.9"),))
     fields = bench.stamp(verdict=Verdict(Action.ACCEPT, findings=Findings({"spamscore": finding})))
     assert fields == [
@@ -120,24 +118,27 @@ def test_explaining_a_stored_message_says_what_the_verdict_said(bench):
     host = bench.ctx.hostname
     top = (
         f"Authentication-Results: {host};\r\n\tspf={{spf}} smtp.mailfrom=alice@example.net;\r\n\tdmarc={{dmarc}}\r\n"
-        "X-Mailguard: id=M-1; action=accept\r\n"
+        "X-Mailguard: id=M-1; action=accept\r\n{stamps}"
         f"Received: from client.example.net ([192.0.2.10])\r\n\tby {host} with ESMTP id M-1;\r\n\t{{date}}\r\n"
     )
     date = format_datetime(datetime.fromtimestamp(bench.ctx.now(), UTC))
     session = make_session(peer_ip="192.0.2.10", helo="client.example.net")
-    for spf, dmarc in (("pass", "pass"), ("fail", "fail")):
-        found = {"spf": Finding(spf), "dmarc": Finding(dmarc)}
+    for spf, dmarc, dnsbl in (("pass", "pass", "clean"), ("fail", "fail", "clean"), ("pass", "pass", "listed")):
+        found = {"spf": Finding(spf), "dmarc": Finding(dmarc), "dnsbl": Finding(dnsbl)}
         verdict = bench.check(
             session=session,
             message=trap,
             findings=found,
             envelope=make_envelope("alice@example.net", "bob@example.org"),
         )
-        stored = top.format(spf=spf, dmarc=dmarc, date=date).encode() + bytes(trap)
+        outcome = Verdict(Action.ACCEPT, findings=Findings({**found, "spamscore": verdict}))
+        stamps = "".join(f"{name}: {value}\r\n" for name, value in bench.stamp(verdict=outcome))
+        stored = top.format(spf=spf, dmarc=dmarc, date=date, stamps=stamps).encode() + bytes(trap)
         told = spamscore.desk(bench.ctx).explain(stored, "bob@example.org", bench.ctx.now() + 30 * 86400)
         assert told.points == pytest.approx(verdict.points, abs=0.05)
         assert set(verdict.reasons[:5]) <= set(told.reasons)
         assert any("you wrote to alice@example.net" in text for _, text in told.reasons) == (dmarc == "pass")
+        assert any("block list" in text for _, text in told.reasons) == (dnsbl == "listed")
 
 
 def accepted(account: str, box: str, at: float = 1.0, recipient: str = "") -> Accepted:
