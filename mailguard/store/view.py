@@ -21,7 +21,7 @@ from mailguard.store.snapshot import Changes, ExpungedError, Status
 from mailguard.store.standing import State, chosen
 
 _PART = 100  # of whose messages one part is worth the work on a roster of all of them
-_WITH_CONTENTS = IN_ROSTER | {"cid"}
+_WITH_CONTENTS = frozenset({"uid", "flags", "cid"})
 _READ = frozenset({"body", "preview"})  # not kept: made of the message when they are asked for
 COLUMNS = frozenset({*content.OWN, *content.TERMS, *_READ})
 """What ``rows`` can tell. ``date`` (``internaldate``) and ``saved`` (``savedate``) are Unix time; ``about`` is the
@@ -115,7 +115,7 @@ class MailboxView(Described):
         """The same of columns of OWN, by name."""
         many = uids is None or len(uids) * _PART >= state.messages
         if many and _WITH_CONTENTS.issuperset(columns):
-            roster = self._roster(db, state)
+            roster = self._roster(db, state) if "flags" in columns else self._members(db, state)
             query = "SELECT cid FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
             contents = roster.contents(
                 content.epoch(db), lambda uid: (cid for (cid,) in db.execute(query, (state.first + uid, state.last)))
@@ -179,6 +179,15 @@ class MailboxView(Described):
         self._index.rosters.put(self._place, known)
         return known
 
+    def _members(self, db: sqlite3.Connection, state: State) -> Roster:
+        """The same of the same messages; their flags may be old."""
+        known = self._index.rosters.get(self._place)
+        if known is not None and known.mailbox == (state.id, state.uid_validity) and known.modseq >= state.floor:
+            query = "SELECT 1 FROM expunged WHERE id >> 32 = ? AND modseq > ? LIMIT 1"
+            if len(known.uids) == state.messages and not db.execute(query, (state.id, known.modseq)).fetchone():
+                return known
+        return self._roster(db, state)
+
     def sorted_uids(self, uids: Sequence[int] | None, order: Sequence[tuple[str, bool]]) -> list[int]:
         """The messages, or all, in the order of these columns, each with whether it is reversed; equal ones by UID,
         missing ones left out."""
@@ -187,7 +196,7 @@ class MailboxView(Described):
             with self._ready(uids, columns) as (db, state):
                 return self._sort(db, state, uids, order)
         with self._ready(None, columns) as (db, state):
-            roster, asked = self._roster(db, state), ("SORT", *order)
+            roster, asked = self._members(db, state), ("SORT", *order)
             every = roster.recall(asked) or roster.remember(asked, self._sort(db, state, None, order))
         if uids is None or uids == roster.uids:
             return list(every)
