@@ -155,7 +155,11 @@ def imap(
             ImapSource(host, port, tls=tls, check=not insecure) as source,
         ):
             source.login(user, password)
-            for name, target in source.folders():
+            folders = dict(source.folders())
+            for name in only:
+                if name not in folders:
+                    raise fail(f"{user} has no folder {name} on {host}; there are {', '.join(folders)}")
+            for name, target in folders.items():
                 if only and name not in only:
                     continue
                 messages, ids = source.messages(name, ledger.done)

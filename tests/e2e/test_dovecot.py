@@ -354,3 +354,5 @@ def test_import_by_imap(old: Any, office: Any) -> None:
     account.close()
     failed = office.run(*command, stdin="wrong\n", code=1)
     assert "Authentication failed" in failed.stderr
+    failed = office.run(*command, "--folder", "Nix", stdin=dovecot.PASSWORD + "\n", code=1)
+    assert "user1 has no folder Nix on 127.0.0.1; there are " in failed.stderr
