@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.utils import format_datetime, getaddresses
+from email.utils import format_datetime
 from mmap import mmap
 
 from mailguard.auth.accounts import Account, Directory
 from mailguard.model.address import Address, AddressError
+from mailguard.model.addresslist import read_addresses
 from mailguard.model.message import Message
 from mailguard.model.reply import Reply
 
@@ -27,7 +28,7 @@ def author(message: Message) -> tuple[Address, ...] | Reply:
     if not fields:
         return ()
     found = []
-    for _, text in getaddresses([fields[0].value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")]):
+    for _, text in read_addresses([fields[0].value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")]):
         try:
             found.append(Address.parse(text))
         except AddressError as error:

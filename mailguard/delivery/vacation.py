@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate, getaddresses
+from email.utils import formatdate
 
 import sqlalchemy as sa
 
 from mailguard.auth.accounts import Account
 from mailguard.model.address import Address, AddressError
+from mailguard.model.addresslist import read_addresses
 from mailguard.model.envelope import Envelope, Recipient
 from mailguard.model.message import Message
 from mailguard.state.database import Database
@@ -131,7 +132,7 @@ def addressed_as(message: Message, account: Account) -> Address | None:
     """The first address in To, Cc and their Resent- forms that is the account's own (RFC 5230 §4.5)."""
     names = ("To", "Cc", "Resent-To", "Resent-Cc")
     texts = [field.value for name in names for field in message.get_all(name)]
-    for _, text in getaddresses(texts):
+    for _, text in read_addresses(texts):
         try:
             address = Address.parse(text)
         except AddressError:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from email.header import decode_header
 from mmap import mmap
 from typing import NamedTuple
 
+from mailguard.model.charset import decode_words
 from mailguard.model.mime import Part, parse
 
 # A line that is no field, nor continues one, is skipped with what continues it; empty lines stay where they are.
@@ -33,15 +33,7 @@ class Field(NamedTuple):
         value = self.value
         if not value.isascii():
             value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if "=?" not in value:
-            return value
-        try:
-            return "".join(
-                part if isinstance(part, str) else part.decode(charset or "ascii", "replace")
-                for part, charset in decode_header(value)
-            )
-        except (LookupError, ValueError):
-            return value
+        return decode_words(value)
 
 
 class _Head:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import getaddresses
 from enum import IntEnum
 from typing import Any
 
 from mailguard.model.address import Address, AddressError
+from mailguard.model.addresslist import read_addresses
 from mailguard.model.envelope import Envelope
 from mailguard.model.message import Message
 from mailguard.model.session import Session
@@ -147,7 +147,7 @@ def author(value: str) -> tuple[str, Address | None]:
             return name, Address.parse(plain[3] or plain[4])
         except AddressError:
             return name, None
-    for name, spec in getaddresses([value]):
+    for name, spec in read_addresses([value]):
         try:
             return name, Address.parse(spec)
         except AddressError:
@@ -159,7 +159,7 @@ def author_domains(message: Message) -> set[str]:
     """The domains of every address in every From field."""
     values = [field.value for field in message.get_all("From")]
     plain = _PLAIN_AUTHOR.match(values[0]) if len(values) == 1 else None
-    specs = [plain[3] or plain[4]] if plain else [spec for _, spec in getaddresses(values)]
+    specs = [plain[3] or plain[4]] if plain else [spec for _, spec in read_addresses(values)]
     found = set()
     for spec in specs:
         with suppress(AddressError):

@@ -9,7 +9,7 @@ from mailguard.protocol.imap.fetch import Section
 from mailguard.protocol.imap.lexer import CommandError
 
 _KNOWN_ENCODINGS = frozenset(("7bit", "8bit", "binary", "base64", "quoted-printable", ""))
-_FIELD = re.compile(rb"([^\r\n:\t ][^\r\n:]*?)[ \t]*:[^\n]*\n?(?:[ \t][^\n]*\n?)*")
+_FIELD = re.compile(rb"^([^\r\n:\t ][^\r\n:]*+):[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+", re.MULTILINE)
 
 
 def octets(raw: bytes, section: Section, root: Part | None = None) -> bytes | None:
@@ -84,5 +84,5 @@ def _decoded(root: Part, numbers: tuple[int, ...]) -> bytes | None:
 def fields(header: bytes, names: tuple[bytes, ...], *, inverted: bool = False) -> bytes:
     """The header fields with these names, or all others, folds and order kept, and the blank line."""
     wanted = {name.lower() for name in names}
-    out = [m[0] for m in _FIELD.finditer(header) if (m[1].lower() in wanted) != inverted]
+    out = [m[0] for m in _FIELD.finditer(header) if (m[1].rstrip(b" \t").lower() in wanted) != inverted]
     return b"".join(out) + b"\r\n"

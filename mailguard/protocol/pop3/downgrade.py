@@ -11,7 +11,7 @@ _ADDRESSES = frozenset({
     "from", "sender", "reply-to", "to", "cc", "bcc", "resent-from", "resent-sender", "resent-to", "resent-cc",
     "return-path", "disposition-notification-to",
 })  # fmt: skip
-_ADDRESS = re.compile(r"<[^<>]*[^\x00-\x7f][^<>]*>|[^\s,<>\"]*[^\x00-\x7f][^\s,<>\"]*@[^\s,<>\"]+")
+_ADDRESS = re.compile(r"<[^<>]*+>|[^\s,<>\"]++")  # or a word
 _NOWHERE = "<invalid@internationalized-address.invalid>"
 
 
@@ -35,11 +35,16 @@ def downgraded(raw: bytes) -> bytes:
 
 def _ascii(name: str, value: str) -> bytes:
     if name.lower() in _ADDRESSES:
-        value = _ADDRESS.sub(_NOWHERE, value)
-        parts = re.split(r"([,<>\"]|<[^>]*>)", value)
+        value = _ADDRESS.sub(_reachable, value)
+        parts = re.split(r"([,<>\"])", value)
         value = "".join(part if part.isascii() else _words(part) for part in parts).replace('"', "")
         return f"{name}: {value}\r\n".encode("ascii", "replace")
     return f"{name}: {_words(value, len(name) + 2)}\r\n".encode("ascii", "replace")
+
+
+def _reachable(found: re.Match[str]) -> str:
+    text = found[0]
+    return text if text.isascii() or not (text[0] == "<" or "@" in text) else _NOWHERE
 
 
 def _words(text: str, indent: int = 0) -> str:
