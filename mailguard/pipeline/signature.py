@@ -192,7 +192,7 @@ def _verify_one(verifier: _Dkim, index: int) -> SignatureResult:
         result, reason = ("pass", "") if passed else ("fail", "the signature does not fit the message")
     except SignatureRefusedError as error:
         result, reason = error.result, str(error)
-    except (dkim.DKIMException, InvalidTagValueList) as error:
+    except (dkim.DKIMException, InvalidTagValueList, ValueError, IndexError) as error:  # dkimpy trips over some
         expired = "x= value is past" in str(error)
         result, reason = ("fail", "the signature has expired") if expired else ("permerror", _readable(error))
     tags = verifier.signature_fields

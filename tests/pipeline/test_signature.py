@@ -137,3 +137,14 @@ def test_no_message_makes_it_raise(junk: bytes) -> None:
     message = Message(b"From: a@b.test\r\nDKIM-Signature: " + junk + b"\r\nARC-Seal: " + junk + b"\r\n\r\nx")
     verify_dkim(message, Zone({}), now=NOW)
     verify_arc(message, Zone({}), now=NOW)
+
+
+@pytest.mark.parametrize("odd", [f"x={'9' * 5000}", f"t={'9' * 5000}", "i=x.test", "i=", f"l={'9' * 5000}", "h="])
+def test_tags_the_library_trips_over_make_no_signature(odd: str) -> None:
+    tags = {"v": "1", "a": "rsa-sha256", "d": "x.test", "s": "s", "h": "from", "bh": "YQ==", "b": "YQ=="}
+    tags |= [odd.split("=", 1)]
+    field = "; ".join(f"{name}={value}" for name, value in tags.items())
+    message = Message(f"DKIM-Signature: {field}\r\nFrom: a@x.test\r\n\r\n".encode())
+    (found,) = verify_dkim(message, Zone({}), now=NOW)
+    assert found.result == "permerror"
+    assert found.reason
